@@ -1,15 +1,15 @@
-"""Pictures of every kind of autoencoder, of its first seed.
+"""Draw pictures of every kind of autoencoder, with its first seed.
 
     python -m experiments.studies.autoencoders.study runs --data digits
 
-looks for trainings below a folder (of runs, or of a sweep that holds them) and writes
+finds trainings below a folder (of runs, or of a sweep that contains them) and writes
 
-DATA.png        held-out images, and for every kind a row of their reconstructions and a row of samples
-DATA_ways.png   the straight way from code to code of two held-out images, a row for every kind
+DATA.png        held-out images, and for every kind a row of reconstructions and a row of samples
+DATA_ways.png   the straight line between the codes of two held-out images, a row for every kind
 DATA_maps.png   codes of held-out images along their two principal components, coloured by a true factor
 
-and of digits prints which share a classifier reads with a probability above 0.9: of samples, of reconstructions and of
-images half way between the codes of two.
+For digits it also prints the shares that a classifier recognises with a probability above 0.9: of samples, of
+reconstructions and of images half way between two codes.
 """
 
 import argparse
@@ -36,15 +36,15 @@ from wplus.probes.grids import labelled_grid
 from wplus.tracking.local import read_result
 
 NUM_COLUMNS = 12
-WAY = [2, 7]  # the two images whose codes are joined
-NUM_ACROSS, NUM_DOTS = 6, 1000  # maps beside each other, codes in each
-SURE = 0.9  # probability of a class, from which on a classifier has read a digit
+WAY = [2, 7]  # the two images between whose codes to interpolate
+NUM_ACROSS, NUM_DOTS = 6, 1000  # maps per row, codes per map
+SURE = 0.9  # probability above which a digit counts as recognised
 
 
 def main() -> None:
-    """Draw."""
+    """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="below which the trainings are")
+    parser.add_argument("folder", type=Path, help="folder that contains the trainings")
     parser.add_argument("--data", choices=("digits", "cats"), default="digits", help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("runs/study-autoencoders"), help="default: %(default)s")
     options = parser.parse_args()
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def trainings(folder: Path, *, data: str) -> dict[str, Path]:
-    """Name of the model -> its file, of the lowest seed, for all trainings of autoencoders on all of this data."""
+    """Name of the model -> its file with the lowest seed, for all trainings of autoencoders on all of this data."""
     found: dict[str, tuple[int, Path]] = {}
     for model in sorted(folder.rglob("model.safetensors")):
         config: dict[str, Any] = (read_result(model.parent) or {}).get("config") or {}
@@ -76,7 +76,7 @@ def trainings(folder: Path, *, data: str) -> dict[str, Path]:
 
 @torch.no_grad()
 def drawn(images: Tensor, models: dict[str, Path]) -> Tensor:
-    """Images (N, C, H, W) over two rows for each model, as one picture (3, H, W)."""
+    """Images (N, C, H, W) above two rows for each model, as one picture (3, H, W)."""
     rows, left, breaks = [list(images)], ["held-out images"], []
     for name, path in models.items():
         known = wplus.load(path)
@@ -89,7 +89,7 @@ def drawn(images: Tensor, models: dict[str, Path]) -> Tensor:
 
 @torch.no_grad()
 def read_by_a_classifier(held_out: ImageSet, models: dict[str, Path]) -> str:
-    """A table of the shares of images whose digit the bundled classifier is sure of, with Wilson's intervals."""
+    """Make a table of the shares of images whose digit the bundled classifier is sure of, with Wilson's intervals."""
     classifier = load_classifier(bundled_model("digits_attributes.safetensors"))
     images = to_float(held_out.batch(torch.arange(min(NUM_DOTS, len(held_out))))[0])
 
@@ -111,7 +111,7 @@ def read_by_a_classifier(held_out: ImageSet, models: dict[str, Path]) -> str:
 
 @torch.no_grad()
 def ways(ends: Tensor, models: dict[str, Path]) -> Tensor:
-    """Two images (2, C, H, W), mixed pixel by pixel, and below for each model what lies between their codes."""
+    """Show two images (2, C, H, W) mixed pixel by pixel, and below, for each model, the path between their codes."""
     t = torch.linspace(0, 1, NUM_COLUMNS - 2)[:, None, None]
     fade = torch.lerp(ends[:1], ends[1:], t[..., None])
     rows, left = [[ends[0], *fade, ends[1]]], ["pixels, faded"]
@@ -125,7 +125,7 @@ def ways(ends: Tensor, models: dict[str, Path]) -> Tensor:
 
 @torch.no_grad()
 def maps(held_out: ImageSet, models: dict[str, Path]) -> Tensor:
-    """A scatter plot for each model, of one colour for each value of the first factor that is known."""
+    """Draw a scatter plot for each model, with one colour for each value of the first known factor."""
     some = held_out.subset(torch.arange(min(NUM_DOTS, len(held_out))))
     images = to_float(some.batch(torch.arange(len(some)))[0])
     name, values = next(iter(known_factors(some).items()))

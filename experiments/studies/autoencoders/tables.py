@@ -1,9 +1,9 @@
-"""The tables of the study: means over the trainings of each kind, with intervals, of what the sweep measured.
+"""Make the tables of the study: means over the trainings of each kind, with intervals.
 
     python -m experiments.studies.autoencoders.tables runs/sweeps/autoencoders runs/sweeps/autoencoders_sigma
 
 writes tables.md and tables.json. Intervals are 95 %, Student's t over the trainings of a kind, which differ in their
-seed (t assumes that they are normally distributed; three are too few to say more); in italics those of a single model,
+seed (t assumes a normal distribution, which three seeds cannot verify). Italics mark a single model, with intervals
 over its images or pairs.
 """
 
@@ -25,7 +25,7 @@ WAY, CROSS_DISSOLVE, STYLEGAN2 = "w_lerp", "cross_dissolve", "stylegan2 (cats32)
 Entry = Mapping[str, Any]
 Runs = dict[str, list[Mapping[str, Entry]]]
 """Kind of model -> for each of its trainings: name of a number -> value, interval, ..."""
-# Stages of the sweep whose numbers stand in one table, and its columns: number -> heading and format.
+# Stages of the sweep whose numbers share a table, and its columns: number -> heading and format.
 CODES = {
     "reconstruction_psnr": ("PSNR, dB", ".2f"),
     "reconstruction_similarity_ms_ssim": ("MS-SSIM", ".3f"),
@@ -68,7 +68,7 @@ PARTS = {
 def main() -> None:
     """Read the sweep, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="of sweeps")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of sweeps")
     parser.add_argument("--output", type=Path, default=Path("runs/study-autoencoders"), help="default: %(default)s")
     options = parser.parse_args()
     found = {part: runs_of(options.folders, stages) for part, (stages, _) in PARTS.items()}
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def runs_of(folders: Sequence[Path], stages: Sequence[str]) -> Runs:
-    """What the jobs of these stages that have ended recorded; where ways were compared, also those of pixels, last."""
+    """Records of the finished jobs of these stages; where paths were compared, the one in pixels comes last."""
     found, faded = Runs(), Runs()
     for folder in folders:
         sweep = SweepFolder(folder)
@@ -98,19 +98,19 @@ def runs_of(folders: Sequence[Path], stages: Sequence[str]) -> Runs:
 
 
 def named(point: Mapping[str, Any]) -> str:
-    """A kind: its model, and what was changed about it."""
+    """Name a kind: its model and its overrides."""
     changes = [f"{key.rpartition('.')[2]}={value}" for key, value in point.items() if key not in ("model", "seed")]
     return " ".join([str(point.get("model", STYLEGAN2)), *changes])
 
 
 def values_of(run: Path) -> dict[str, Entry]:
-    """The numbers of an evaluation by their names, without the mark of those whose net has taught the generator."""
+    """Numbers of an evaluation by name, without the mark of networks that the generator was trained with."""
     values = (read_result(run) or {}).get("values", {})
     return {name.removeprefix("evaluate/").removesuffix(SUFFIX): entry for name, entry in values.items()}
 
 
 def table(runs: Runs, columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Kind -> number -> mean, interval and of how many trainings."""
+    """Kind -> number -> mean, interval and number of trainings."""
     rows = {
         kind: {name: over_seeds([one[name] for one in each if name in one]) for name in columns
                if any(name in one for one in each)}
@@ -120,7 +120,7 @@ def table(runs: Runs, columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[
 
 
 def over_seeds(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Mean of the trainings and Student's interval; of a single one its own interval."""
+    """Mean over the trainings and Student's interval; for a single one, its own interval."""
     values = np.asarray([entry["value"] for entry in entries], dtype=np.float64)
     if len(values) == 1:
         return {"value": float(values[0]), "interval": entries[0]["interval"], "num": 1}
@@ -130,7 +130,7 @@ def over_seeds(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def markdown(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], columns: Mapping[str, tuple[str, str]]) -> str:
-    """A table of the columns that any row has."""
+    """Make a table of the columns that at least one row has."""
     used = {name: each for name, each in columns.items() if any(name in row for row in rows.values())}
     lines = [["kind", *(heading for heading, _ in used.values())], ["---"] * (len(used) + 1)]
     for kind, row in rows.items():
@@ -139,7 +139,7 @@ def markdown(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], columns: Mappi
 
 
 def cell(entry: Mapping[str, Any] | None, form: str) -> str:
-    """A mean with its interval; in italics that of one model, empty for none."""
+    """Format a mean with its interval; in italics for a single model, empty if there is none."""
     if entry is None:
         return ""
     value = f"{entry['value']:{form}}"

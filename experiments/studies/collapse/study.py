@@ -1,12 +1,12 @@
-"""Does the monitor see a collapse, and keep still where there is none? Three trainings that start from the same cats.
+"""Does the monitor see a collapse, and stay silent where there is none? Three trainings from the same cats.
 
     python -m experiments.studies.collapse.study
 
-goes on training the generator and the discriminator that come with the project, for a little while each time: as they
-were trained (`healthy`), with a generator that learns fast against a discriminator that hardly does and sees images one
-by one (`collapse`), and with few images and a discriminator without a penalty (`overfit`). It prints what the monitor
-said and leaves a plot of its numbers beside the runs, in the output folder. Every run is a command that works by itself
-and continues where it was; so does this one.
+continues training the bundled generator and discriminator three times, briefly: as they were trained (`healthy`),
+with a generator that learns fast against a discriminator that hardly learns and sees images one by one (`collapse`),
+and with few images and a discriminator without a penalty (`overfit`). It prints the monitor's messages and writes a
+plot of its numbers beside the runs, in the output folder. Every run is a separate command that resumes where it
+stopped, and so does this script.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RUNS = {
         "training.hparams.lr_discriminator=0.006",
     ],
 }
-KIMG = {"healthy": 1.024, "collapse": 1.28, "overfit": 1.088}  # as long as it takes
+KIMG = {"healthy": 1.024, "collapse": 1.28, "overfit": 1.088}  # long enough for each effect to show
 PANELS = {
     "diversity of features": "diversity",
     "diversity of pixels": "pixels",
@@ -45,10 +45,10 @@ PANELS = {
 
 
 def main() -> None:
-    """Train what is not trained yet, tell and draw."""
+    """Run the missing trainings, print the messages and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/study-collapse"), help="default: %(default)s")
-    parser.add_argument("--num-images", type=int, default=256, help="that the monitor looks at (default: %(default)s)")
+    parser.add_argument("--num-images", type=int, default=256, help="images of the monitor (default: %(default)s)")
     options = parser.parse_args()
     for name in RUNS:
         run_command(command(options.output, name, num_images=options.num_images))
@@ -58,14 +58,14 @@ def main() -> None:
 
 
 def command(output: Path, name: str, *, num_images: int) -> list[str]:
-    """One of the trainings."""
+    """Command of one of the trainings."""
     return [
         "train",
         "experiment=cats32",
         f"transfer.checkpoint=[{','.join(map(str, MODELS))}]",
-        "training.hparams.ema_kimg=0.1",  # short: what goes wrong shall be seen soon
+        "training.hparams.ema_kimg=0.1",  # short, so that failures show early
         *RUNS[name],
-        "extractor=mobilenet_v2",  # which has not taught the networks
+        "extractor=mobilenet_v2",  # not used to train the networks
         "probes=[monitor]",
         f"probes.monitor.num_images={num_images}",
         f"schedule.kimg={KIMG[name]}",
@@ -80,7 +80,7 @@ def command(output: Path, name: str, *, num_images: int) -> list[str]:
 
 
 def told(folder: Path) -> str:
-    """What the monitor said of a run, and its health at the end."""
+    """Messages of the monitor about a run, and its health at the end."""
     health = read_result(folder)["values"]["probe/health"]["value"]
     said = [
         f"  at {row['progress/kimg']:g} kimg: {row['message']['text']}"
@@ -91,7 +91,7 @@ def told(folder: Path) -> str:
 
 
 def draw(output: Path) -> Path:
-    """The monitor's numbers over the runs, with the bounds that it reckons with; a panel each."""
+    """Plot the monitor's numbers over the runs, one panel each, with the bounds that it uses."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -108,7 +108,7 @@ def draw(output: Path) -> Path:
 
 
 def bars(measure: str, values: list[float], errors: list[float]) -> list[list[float]]:
-    """How far the bars of three standard errors reach down and up; a share ends at 0 and 1."""
+    """Lower and upper lengths of error bars of three standard errors; shares are clipped to 0 and 1."""
     low, high = (0.0, 1.0) if measure == "recall" else (-math.inf, math.inf)
     below = [min(3 * error, value - low) for value, error in zip(values, errors, strict=True)]
     above = [min(3 * error, high - value) for value, error in zip(values, errors, strict=True)]
@@ -116,7 +116,7 @@ def bars(measure: str, values: list[float], errors: list[float]) -> list[list[fl
 
 
 def series(folder: Path, measure: str) -> tuple[list[float], list[float], list[float]]:
-    """kimg, values and standard errors of one of the monitor's measures, where it could be taken."""
+    """kimg, values and standard errors of one of the monitor's measures, where it is available."""
     readings = json.loads((folder / "health.json").read_text())["readings"]
     rows = [(one["kimg"], one["measures"][measure]) for one in readings if measure in one["measures"]]
     return [kimg for kimg, _ in rows], [one["value"] for _, one in rows], [one["error"] for _, one in rows]

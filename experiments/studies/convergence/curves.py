@@ -1,9 +1,9 @@
-"""Draws the curves of the study over minutes of training, and prints what each method has reached after some.
+"""Draw the curves of the study over minutes of training, and print what each method has reached at some of them.
 
     python -m experiments.studies.convergence.curves runs/sweeps/convergence
 
-Between two looks at a run stands a straight line. A method's row has the mean over its seeds, then the least and the
-greatest of them: three seeds are too few for an interval.
+Measurements of a run are connected linearly. A method's row has the mean over its seeds, then their minimum and
+maximum: three seeds are too few for an interval.
 """
 
 import argparse
@@ -28,13 +28,13 @@ NUMBERS = {  # name -> title, number format
 MINUTES, KIMG = "progress/minutes", "progress/kimg"
 MOMENTS = (1.0, 2.0, 5.0, 10.0)
 Curve = tuple[np.ndarray, np.ndarray]
-"""Minutes (n,) and values (n,), of one run."""
+"""Minutes (n,) and values (n,) of one run."""
 
 
 def main() -> None:
     """Read the sweep, write curves.png, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("curves.png"), help="beside this file")
     options = parser.parse_args()
     sweep = SweepFolder(options.folder)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def name_of(point: Point) -> str:
-    """What tells a method from the others: "aided, anchor pairs"."""
+    """Name a method by its overrides: "aided, anchor pairs"."""
     chosen = [str(point[key]) for key in ("model", "discriminator") if key in point]
     heads = {key.rpartition(".")[2]: value for key, value in point.items() if key.startswith("discriminator.heads.")}
     anchor = [f"anchor {point['anchor']}"] if "anchor" in point else []
@@ -58,7 +58,7 @@ def name_of(point: Point) -> str:
 
 
 def curve(folder: Path, number: str) -> Curve:
-    """Of one run; the clock of a look is that of the row of its images, or the last one before."""
+    """Curves of one run; a measurement takes its time from the row of its number of images, or the last before."""
     clock, minutes, values = 0.0, [], []
     for row in read_records(folder):
         clock = row.get(MINUTES, clock)
@@ -69,13 +69,13 @@ def curve(folder: Path, number: str) -> Curve:
 
 
 def table(found: Mapping[str, Sequence[Curve]], form: str) -> str:
-    """Markdown: a method's values after some minutes."""
+    """Markdown table of each method's values after some minutes."""
     return markdown({name: {f"{moment:g} min": cell(curves, moment, form) for moment in MOMENTS}
                      for name, curves in found.items()}, first="method")  # fmt: skip
 
 
 def cell(curves: Sequence[Curve], moment: float, form: str) -> str:
-    """Mean over the seeds that came so far, and their range; a run ends some seconds after its last minute began."""
+    """Mean and range over the seeds that got this far; a run ends some seconds into its last minute."""
     reached = [np.interp(moment, *each) for each in curves if len(each[0]) and each[0][-1] >= 0.95 * moment]
     if not reached:
         return ""
@@ -83,7 +83,7 @@ def cell(curves: Sequence[Curve], moment: float, form: str) -> str:
 
 
 def drawn(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
-    """A panel for each number, a thin line for each run and a colour for each method."""
+    """Draw a panel for each number, with a thin line for each run and a colour for each method."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for axes, (number, (title, _)) in zip(figure.subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):

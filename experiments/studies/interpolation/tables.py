@@ -1,9 +1,9 @@
-"""The tables of the study: every path, its differences from the straight line in w, other ends, the shortest way.
+"""Make the tables of the study: every path, its differences from the straight line in w, other ends, the geodesic.
 
     python -m experiments.studies.interpolation.tables runs/sweeps/interpolation_quality
 
-prints them as Markdown. Intervals are 95 %, over pairs of cats; differences are paired. All numbers, and near, mid and
-far pairs apart, stand in the folders of the runs, which are named.
+prints them as Markdown. Intervals are 95 %, over pairs of cats; differences are paired. The folders of the
+runs, whose names are printed, have all numbers, also separately for near, mid and far pairs.
 """
 
 import argparse
@@ -29,13 +29,13 @@ COLUMNS = {  # number -> heading, format
     "prior_mean": ("from the prior", ".3g"),
 }
 TESTED = ("relative_ppl", "tortuosity", "step_cv", "logit_dip", "third_person_identity_mobilenet_v2", "distinctness")
-LINE, SEARCHED = "w+_lerp", "preconditioned"  # whose ends others are compared with
+LINE, SEARCHED = "w+_lerp", "preconditioned"  # the ends that others are compared with
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     sweep = SweepFolder(parser.parse_args().folder)
     states = sweep.states()
     found: dict[str, dict[str, Path]] = {}
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def tables(found: Mapping[str, Mapping[str, Path]]) -> Iterator[tuple[str, str]]:
-    """Title and Markdown of stage -> inverter of the ends -> run folder."""
+    """Title -> Markdown, from stage -> inverter of the ends -> run folder."""
     read = {stage: {inverter: read_json(folder / "interpolation" / "table.json") for inverter, folder in runs.items()}
             for stage, runs in found.items()}  # fmt: skip
     for stage in ("paths", "shortest"):
@@ -65,7 +65,7 @@ def tables(found: Mapping[str, Mapping[str, Path]]) -> Iterator[tuple[str, str]]
 
 
 def means(rows: Mapping[str, Numbers], first: str) -> str:
-    """A row for each of them."""
+    """Make a table with a row for each of them."""
     return markdown({
         name: {heading: cell(numbers, number, form) for number, (heading, form) in COLUMNS.items()}
         for name, numbers in rows.items()
@@ -73,7 +73,7 @@ def means(rows: Mapping[str, Numbers], first: str) -> str:
 
 
 def differences(content: Mapping[str, Any]) -> str:
-    """From the baseline of a comparison; those of sets of frames have an interval and no test."""
+    """Differences from the baseline of a comparison; numbers of sets of frames have an interval but no test."""
     rows: dict[str, dict[str, str]] = {}
     for name, row in content["paired"].items():
         rows[name] = {COLUMNS[number][0]: told(Paired(**{**row[number], "interval": tuple(row[number]["interval"])}))

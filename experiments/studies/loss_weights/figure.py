@@ -1,4 +1,4 @@
-"""Draws the table of the study and its numbers over the perceptual weight, with intervals over the cats.
+"""Print the table of the study and draw its numbers over the perceptual weight, with intervals over the cats.
 
 python -m experiments.studies.loss_weights.figure runs/sweeps/loss_weights
 """
@@ -28,7 +28,7 @@ Point = tuple[float, float, float, float]  # weight, value, low, high
 def main() -> None:
     """Read the sweep, print the table, write weights.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=FOLDER / "weights.png", help="(default: %(default)s)")
     options = parser.parse_args()
     curves = curves_of([member for member in read_members([options.folder]) if NUMBERS.keys() <= member.values.keys()])
@@ -49,7 +49,7 @@ def curves_of(members: Sequence[Member]) -> dict[str, dict[str, list[Point]]]:
 
 
 def table(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
-    """Markdown, a row for each run."""
+    """Markdown table with a row for each run."""
     lines = ["| space, pixels | weight | " + " | ".join(NUMBERS.values()) + " |", "|---" * (2 + len(NUMBERS)) + "|"]
     for name, curve in curves.items():
         for points in zip(*curve.values(), strict=True):
@@ -59,7 +59,7 @@ def table(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
 
 
 def drawn(curves: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> Path:
-    """A panel for each number."""
+    """Draw a panel for each number."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     for axes, (number, label) in zip(figure.subplots(2, 3).flat, NUMBERS.items(), strict=True):
         for name, curve in curves.items():

@@ -1,4 +1,4 @@
-"""Prints the table of the study and draws what became of the first pictures of each kind, a row for each space.
+"""Print the table of the study and draw the inversions of the first pictures of each kind, a row for each space.
 
 python -m experiments.studies.out_of_domain.figure runs/sweeps/out_of_domain
 """
@@ -27,7 +27,7 @@ NUMBERS = {
 def main() -> None:
     """Read the sweep, print the table, write grid.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=FOLDER / "grid.png", help="(default: %(default)s)")
     options = parser.parse_args()
     members = [each for each in read_members([options.folder]) if NUMBERS.keys() <= each.values.keys()]
@@ -36,12 +36,12 @@ def main() -> None:
 
 
 def key(member: Member) -> tuple[str, str]:
-    """Kind of the pictures, and space."""
+    """Kind of the pictures and space."""
     return Path(member.asked["input"]).name, str(member.asked["space"])
 
 
 def table(members: Sequence[Member]) -> str:
-    """Markdown, a row for each kind and space."""
+    """Markdown table with a row for each kind and space."""
     lines = ["| pictures | space | " + " | ".join(NUMBERS.values()) + " |", "|---" * (2 + len(NUMBERS)) + "|"]
     for member in members:
         entries = [member.values[number] for number in NUMBERS]
@@ -53,7 +53,7 @@ def table(members: Sequence[Member]) -> str:
 
 
 def drawn(folders: Mapping[tuple[str, str], Path], path: Path) -> Path:
-    """The pictures on top, below them what came back from each space; the kinds side by side."""
+    """Draw the pictures on top and the inversions in each space below; the kinds are side by side."""
     kinds, spaces = (list(dict.fromkeys(each)) for each in zip(*folders, strict=True))
     rows = [np.concatenate([strip(folders[kind, spaces[0]] / "targets") for kind in kinds], axis=1)]
     rows += [np.concatenate([strip(folders[kind, space] / "images") for kind in kinds], axis=1) for space in spaces]
@@ -62,7 +62,7 @@ def drawn(folders: Mapping[tuple[str, str], Path], path: Path) -> Path:
 
 
 def strip(folder: Path) -> np.ndarray:
-    """The first pictures of a folder side by side, with a white column behind them."""
+    """The first pictures of a folder side by side, followed by a white column."""
     files = sorted(folder.glob("*.png"))[:NUM]
     images = [np.asarray(Image.open(file).convert("RGB").resize((PX, PX), Image.Resampling.NEAREST)) for file in files]
     return np.concatenate([*images, np.full((PX, 6, 3), 255, np.uint8)], axis=1)

@@ -1,12 +1,12 @@
-"""Draws the pictures of the study: cats as the generator knows them, and four kinds of pictures that it does not.
+"""Write the pictures of the study: cats from the generator's domain, and four kinds from outside it.
 
     python -m experiments.studies.out_of_domain.pictures
 
 cats          held-out ones, for comparison
-other_cats    before any colour, far from the middle, small and large
+other_cats    on backgrounds of any colour, off centre, small and large
 scribbles     of cats: contours with gaps, dabs of colour
 robots        of the package robohash, set 3, by Julian Peter Arias (CC-BY-3.0)
-photographs   squares out of those that scikit-learn and matplotlib ship: a temple, a flower, a portrait
+photographs   square crops of those that scikit-learn and matplotlib ship: a temple, a flower, a portrait
 """
 
 import argparse
@@ -30,10 +30,10 @@ PHOTOGRAPHS = (("sklearn.datasets", "images/china.jpg"), ("sklearn.datasets", "i
 
 
 def main() -> None:
-    """Write a folder of each kind."""
+    """Write a folder for each kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=FOLDER, help="(default: %(default)s)")
-    parser.add_argument("--num", type=int, default=NUM, help="of each kind (default: %(default)s)")
+    parser.add_argument("--num", type=int, default=NUM, help="pictures of each kind (default: %(default)s)")
     options = parser.parse_args()
     for kind, images in kinds(options.num).items():
         folder = options.output / kind
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def kinds(num: int) -> dict[str, Tensor]:
-    """Kind -> uint8 (num, 3, PX, PX), the same every time."""
+    """Kind -> uint8 (num, 3, PX, PX), deterministic."""
     shared = {"resolution": PX, "split": "held_out", "num_images": max(NUM_DRAWN, 10 * num)}
     return {
         "cats": _first(cat_images(**shared), num),
@@ -56,7 +56,7 @@ def kinds(num: int) -> dict[str, Tensor]:
 
 
 def photographs(num: int) -> Tensor:
-    """Squares of a quarter of each picture's shorter side and more, drawn by number, averaged down."""
+    """Random square crops, at least a quarter of the picture's shorter side wide, downsampled; deterministic."""
     rng, squares = np.random.default_rng(0), []
     pictures = [Image.open(str(files(package).joinpath(name))).convert("RGB") for package, name in PHOTOGRAPHS]
     for number in range(num):

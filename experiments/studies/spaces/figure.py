@@ -1,4 +1,4 @@
-"""Draws how close each space of the study comes against how well what it finds is edited.
+"""Draw reconstruction against editability for each space of the study.
 
 python -m experiments.studies.spaces.figure runs/sweeps/spaces
 """
@@ -21,7 +21,7 @@ USUAL = 150  # steps of an inversion
 def main() -> None:
     """Read the sweep, write pareto.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=FOLDER / "pareto.png", help="(default: %(default)s)")
     options = parser.parse_args()
     members = read_members([options.folder])
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def points(members: Sequence[Member]) -> dict[str, Mapping[str, tuple[float, tuple[float, float]]]]:
-    """Name -> number -> value and interval over images, of the runs that have both numbers."""
+    """Name -> number -> value and interval over images, for the runs that have both numbers."""
     names = [short(name) for name in names_of(members, varying(members))]
     return {
         name: {number: (member.values[number]["value"], tuple(member.values[number]["interval"])) for number in NUMBERS}
@@ -39,9 +39,9 @@ def points(members: Sequence[Member]) -> dict[str, Mapping[str, tuple[float, tup
 
 
 def short(name: str) -> str:
-    """Without what most have: "space=pn+ inverter=preconditioned prior=0.03" becomes "pn+ prior=0.03".
+    """Shorten a name by what most have in common: "space=pn+ inverter=preconditioned prior=0.03" -> "pn+ prior=0.03".
 
-    Steps are told where the generator is tuned, and where there are more than elsewhere.
+    The number of steps is kept where the generator is tuned and where it is unusual.
     """
     words = [word.removeprefix("space=") for word in name.split()]
     silent = ("prior=0", "prior=0.0", *(() if "inverter=pti" in words else (f"inverter.num_steps={USUAL}",)))
@@ -51,7 +51,7 @@ def short(name: str) -> str:
 
 
 def drawn(found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], path: Path) -> Path:
-    """Crosses with 95 % intervals; upper right is better."""
+    """Draw crosses with 95 % intervals; upper right is better."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]

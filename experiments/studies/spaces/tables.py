@@ -1,8 +1,8 @@
-"""The tables of the study: each inversion with the edits and paths that followed from it, and edits there and back.
+"""Make the tables of the study: each inversion with the edits and paths based on it, and consistency of edits.
 
     python -m experiments.studies.spaces.tables runs/sweeps/spaces
 
-prints them as Markdown. Intervals are 95 %, over images, of paths over pairs of them; differences are paired.
+prints them as Markdown. Intervals are 95 %, over images, for paths over pairs of images; differences are paired.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PATHS = {
     "kd_mobilenet_v2_mid_dip": ("kd half way beyond the ends", ".2f"),
     "prior_max": ("farthest from the prior", ".3g"),
 }
-TESTED = {  # what is compared with the baseline, table by table
+TESTED = {  # numbers compared with the baseline, by table
     "invert": {"psnr_db": "PSNR, dB", "mobilenet_v2": "another net"},
     "edit": {"editable": "editable"},
     "channel_edits": {"editable": "by a channel of s"},
@@ -58,7 +58,7 @@ BASELINE = "w+"
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     sweep = SweepFolder(parser.parse_args().folder)
     states = sweep.states()
     jobs = [job for job in sweep.jobs() if states[job.id].state == "done"]
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def tables(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, str]:
-    """Title -> Markdown, of the jobs that have ended and their folders by id."""
+    """Title -> Markdown, from the finished jobs and their folders by id."""
     names = names_by_inversion(jobs, folders)
     of: dict[str, dict[str, Path]] = {name: {} for name in names.values()}
     for job in jobs:
@@ -96,7 +96,7 @@ def tables(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, str]:
 
 
 def names_by_inversion(jobs: Iterable[Job], folders: Mapping[str, Path]) -> dict[str, str]:
-    """Id of an inversion -> what tells it from the others."""
+    """Id of an inversion -> the options in which it differs from the others."""
     found = [(job, read_member(folders[job.id], job)) for job in jobs if job.stage.name == "invert"]
     pairs = [(job, member) for job, member in found if member is not None]
     members = [member for _, member in pairs]
@@ -104,20 +104,20 @@ def names_by_inversion(jobs: Iterable[Job], folders: Mapping[str, Path]) -> dict
 
 
 def values(folder: Path | None) -> Numbers:
-    """What a run recorded."""
+    """Recorded values of a run."""
     return {} if folder is None else (read_result(folder) or {}).get("values", {})
 
 
 def along(folder: Path) -> Numbers:
-    """The numbers of the only path that a run has compared."""
+    """Numbers of the only path in a run's comparison."""
     means = read_json(folder / "interpolation" / "table.json").get("means", {})
     return {name.removesuffix("_seen"): entry for name, entry in next(iter(means.values()), {}).items()}
 
 
 def against(of: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, str]]:
-    """Each inversion's numbers minus those of w+ on the same images or pairs.
+    """Compute each inversion's numbers minus those of w+ on the same images or pairs.
 
-    With interval and the p of Wilcoxon's test, corrected stage by stage (Holm 1979).
+    With interval and p of Wilcoxon's test, corrected within each stage (Holm 1979).
     """
     found: dict[str, dict[str, str]] = {name: {} for name in of if name != BASELINE}
     for stage, columns in TESTED.items():
@@ -133,19 +133,19 @@ def against(of: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, str]]:
 
 
 def baseline_of(name: str, names: Collection[str]) -> str:
-    """What an inversion is compared with: w+ of as many steps, "w+ steps=600" for "f16/w+ steps=600", else w+."""
+    """Baseline of an inversion: w+ with as many steps, "w+ steps=600" for "f16/w+ steps=600", else w+."""
     alike = f"{BASELINE} {name.partition(' ')[2]}"
     return alike if alike in names and alike != name else BASELINE
 
 
 def by_image(folder: Path, columns: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Image -> number -> value, of those that have one."""
+    """Image -> number -> value, where there is one."""
     rows = read_json(folder / "table.json").get("rows", {})
     return {image: {name: row[name] for name in columns if row.get(name) is not None} for image, row in rows.items()}
 
 
 def by_pair(folder: Path, columns: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Pair -> number -> value, of the path (the pixels' own dissolve comes after it)."""
+    """Pair -> number -> value of the path (the cross-dissolve comes after it)."""
     with (folder / "interpolation" / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["pair"]: {number: float(row[number]) for number in columns}
@@ -160,7 +160,7 @@ def told(difference: Paired) -> str:
 
 
 def cell(numbers: Numbers, end: str, form: str) -> str:
-    """The number that ends so, with its interval; empty where there is none."""
+    """Format the number whose name has this ending, with its interval; empty if there is none."""
     entry = next((entry for name, entry in numbers.items() if f"/{name}".endswith(end)), None)
     if entry is None:
         return ""
@@ -169,7 +169,7 @@ def cell(numbers: Numbers, end: str, form: str) -> str:
 
 
 def markdown(rows: Mapping[str, Mapping[str, str]], first: str = "space") -> str:
-    """A table of the columns that any row has; `first` is the heading of the rows' names."""
+    """Make a table of the columns that at least one row has; `first` is the heading of the row names."""
     used = list(dict.fromkeys(heading for row in rows.values() for heading, text in row.items() if text))
     lines = [[first, *used], ["---"] * (len(used) + 1)]
     lines += [[name, *(row.get(heading, "") for heading in used)] for name, row in rows.items()]

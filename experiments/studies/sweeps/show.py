@@ -1,8 +1,8 @@
-"""What the README beside this file shows: sweeps that are killed, launched again, confirmed and searched.
+"""Reproduce the README beside this file: sweeps that are killed, launched again, confirmed and searched.
 
     python -m experiments.studies.sweeps.show perceptual_weight short_trainings searches
 
-Runs in the working directory and prints what is typed and what it prints, without the words of the single runs.
+Runs in the working directory and prints each command and its output, without that of single runs.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What a sweep says of its jobs, and not a job of itself.
+# Lines printed by a sweep, not by its jobs.
 _OF_SWEEPS = re.compile(
     r"\[\d+/\d+\] |  (best|failed|missing|and up)|    \S+, |runs/sweeps/|Interrupted|Cannot|\d+ queued|  \w+-\d{3}"
 )
@@ -31,7 +31,7 @@ _CATS = ["checkpoint=${bundled_model:cats32.safetensors}", "input=held_out", "da
 
 
 def wplus(*arguments: str, all_words: bool = False, until: str | None = None, end: int = signal.SIGKILL) -> int:
-    """Run it and print its words; with `until` it gets the signal `end` a second after a line that begins so."""
+    """Run a command and print its output; with `until`, send the signal `end` a second after a line that begins so."""
     print(f"\n$ {shlex.join(['wplus', *arguments])}", flush=True)
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "wplus", *arguments], stdout=subprocess.PIPE,
@@ -51,13 +51,13 @@ def wplus(*arguments: str, all_words: bool = False, until: str | None = None, en
 
 
 def heed_ctrl_c() -> None:
-    """Whoever was started in the background of a shell ignores it, and so would what it starts."""
+    """Restore the default SIGINT handler: a shell's background jobs ignore it, and so would their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
 def file_in_the_way(sweep: str, job: str, *overrides: str) -> Iterator[None]:
-    """A file where the run folder of a job would be, so that it fails."""
+    """Place a file where the run folder of a job would be, so that it fails."""
     plan = subprocess.run([sys.executable, "-m", "wplus", "sweep", "run", sweep, *overrides, "--dry"],
                           capture_output=True, text=True, check=True).stdout  # fmt: skip
     (row,) = [line for line in plan.splitlines() if line.strip().startswith(job)]
@@ -69,7 +69,7 @@ def file_in_the_way(sweep: str, job: str, *overrides: str) -> Iterator[None]:
 
 
 def perceptual_weight() -> None:
-    """24 inversions, killed, killed, interrupted, with a job that fails; then the winner on fresh seeds."""
+    """Run 24 inversions, killed, killed, interrupted, with a job that fails; then the winner on fresh seeds."""
     name, folder = "perceptual_weight", "runs/sweeps/perceptual_weight"
     run = ("sweep", "run", name, *SMALL[name])
     wplus(*run, "--dry")
@@ -86,7 +86,7 @@ def perceptual_weight() -> None:
 
 
 def short_trainings() -> None:
-    """Six trainings, killed and interrupted, with a job that fails."""
+    """Run six trainings, killed and interrupted, with a job that fails."""
     name, folder = "short_trainings", "runs/sweeps/short_trainings"
     run = ("sweep", "run", name, *SMALL[name])
     with file_in_the_way(name, "train-005", *SMALL[name]):
@@ -98,7 +98,7 @@ def short_trainings() -> None:
 
 
 def searches() -> None:
-    """Two searches: one over tiny trainings that ends bad trials early, one that weighs two objectives."""
+    """Run two searches: one over tiny trainings that stops bad trials early, one with two objectives."""
     rate = ("train", "-m", *_TINY, "schedule.kimg=0.512", "training.hparams.lr_generator=tag(log,interval(0.0001,0.1))",
             "objective=val/fd_effnet_lite0", "search.trials=10", "search.pruner=median", "sweep=rate",
             "tracking=local")  # fmt: skip

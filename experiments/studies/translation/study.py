@@ -1,11 +1,11 @@
-"""Translators on every bundled task, compared with the truth.
+"""Compare translators on every bundled task with the ground truth.
 
     python -m experiments.studies.translation.study
 
-trains pix2pix on the four tasks that come in pairs and CycleGAN on the three that do not, translates held-out
-pictures in every direction that there is, and writes table.md, table.json and a grid of each (README.md beside this
-file explains the columns). Every step is a command that works by itself and continues where it was; so does this
-one. `wplus sweep run translation` is its trainings alone.
+trains pix2pix on the four paired tasks and CycleGAN on the three unpaired ones, translates held-out pictures in every
+available direction, and writes table.md, table.json and a grid of each (README.md beside this file explains the
+columns). Every step is a separate command that resumes where it stopped, and so does this script.
+`wplus sweep run translation` runs only the trainings.
 """
 
 import argparse
@@ -33,12 +33,12 @@ KINDS = ("changed", "kept")
 
 
 def main() -> None:
-    """Run what is missing, then write the table and the pictures."""
+    """Run missing steps, then write the table and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/study-translation"), help="default: %(default)s")
     parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS), help="default: all")
-    parser.add_argument("--num-images", type=int, default=200, help="held-out pictures of each (default: %(default)s)")
-    parser.add_argument("--given", nargs="*", default=[], help="further KEY=VALUE of the trainings, as schedule.kimg=4")
+    parser.add_argument("--num-images", type=int, default=200, help="held-out pictures per task (default: %(default)s)")
+    parser.add_argument("--given", nargs="*", default=[], help="KEY=VALUE for the trainings, such as schedule.kimg=4")
     options = parser.parse_args()
     for command in commands(options.output, options.tasks, options.num_images, options.given):
         run_command(command)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def commands(output: Path, tasks: Sequence[str], num_images: int, given: Sequence[str] = ()) -> Iterator[list[str]]:
-    """Train each, and translate in each of its directions."""
+    """Train each task, and translate in each of its directions."""
     shared = ["tracking=local", "group=study-translation"]
     for task in tasks:
         experiment, data, directions = TASKS[task]
@@ -62,12 +62,12 @@ def commands(output: Path, tasks: Sequence[str], num_images: int, given: Sequenc
 
 
 def folder_of(output: Path, task: str, direction: str) -> Path:
-    """Where translations are."""
+    """Folder of the translations."""
     return output / f"{task}-{direction}"
 
 
 def write_tables(output: Path, tasks: Sequence[str]) -> None:
-    """table.json with every number as it was recorded, table.md to read, and the grids side by side."""
+    """Write table.json with every number as recorded, table.md to read, and the grids side by side."""
     found: dict[str, Mapping[str, Any]] = {}
     for task in tasks:
         for direction in TASKS[task][2]:
@@ -81,13 +81,13 @@ def write_tables(output: Path, tasks: Sequence[str]) -> None:
 
 
 def pixels_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Means with their intervals."""
+    """Make a table of means with intervals."""
     rows = [[name, *(cell(values.get(f"translate/{column}")) for column in COLUMNS)] for name, values in found.items()]
     return markdown(["task", *COLUMNS], rows)
 
 
 def factors_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Shares of pictures in which a factor is as in the truth; in brackets the same of the true pictures."""
+    """Make a table of the shares of pictures with the true factor; in brackets those of the ground-truth pictures."""
     factors = ("body", "fur", "eyes", "mouth", "accessory")
     rows = []
     for name, values in found.items():
@@ -99,7 +99,7 @@ def factors_table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def cell(entry: Mapping[str, Any] | None) -> str:
-    """A value with its interval; empty where there is none."""
+    """Format a value with its interval; empty if there is none."""
     if entry is None:
         return ""
     low, high = entry["interval"]
@@ -107,13 +107,13 @@ def cell(entry: Mapping[str, Any] | None) -> str:
 
 
 def share(entry: Mapping[str, Any], kind: str) -> str:
-    """A share with that of the truth; what should change is marked."""
+    """Format a share with that of the ground truth; factors that should change are marked."""
     mark = "changed: " if kind == "changed" else ""
     return f"{mark}{entry['value']:.2f} ({entry['protocol']['on_the_truth']:.2f})"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """Make a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
