@@ -1,7 +1,7 @@
-"""What augmentation costs beside the discriminator: `python experiments/benchmarks/augmentation.py --size demo s64`.
+"""Cost of augmentation relative to the discriminator: `python experiments/benchmarks/augmentation.py --size demo s64`.
 
-Prints, for every size, milliseconds of drawing the transforms (at p = 0.6) and of applying them, forward and with the
-gradient by the images, and both as a share of the discriminator's pass over the same batch in the same turn.
+For every size, prints the milliseconds for sampling the transforms (at p = 0.6) and for applying them, forward and with
+the gradient with respect to the images, each also as a share of the discriminator's pass over the same batch.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from wplus.training.augment.pipeline import FAMILIES, Pipeline
 
 
 def main() -> None:
-    """Measure every size asked for."""
+    """Measure every requested size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["demo", "s32", "s64"])
     parser.add_argument("--transforms", choices=FAMILIES, default="bgc")
@@ -50,7 +50,7 @@ def measure(size: str, transforms: str, device: torch.device, turns: int) -> dic
 
 
 def show(size: str, taken: dict[str, list[float]]) -> None:
-    """One table per size."""
+    """Print one table per size."""
     print(f"\n{size}, batch {SIZES[size][5]}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name, against in (
         ("draw", "discriminator"),

@@ -1,4 +1,4 @@
-"""The commands that `faults.py` attacks, and what of each must come out the same, bit by bit."""
+"""The commands that `faults.py` attacks, and the parts of their results that must be reproduced bit by bit."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ VARYING = ("progress/", "train/kimg")  # speed, memory
 
 @dataclass(frozen=True)
 class Case:
-    """A command, and how many of its files say what came out."""
+    """A command, and how to read its result from its files."""
 
     arguments: Sequence[str]
     results: Callable[[Path], dict[str, Any]]
-    """Name -> what must be equal, of a folder of the finished command."""
+    """Name -> what must be equal, from a folder of the finished command."""
     folders: Sequence[str] = (".",)
-    """Of a sweep, the folders of its jobs."""
+    """For a sweep, the folders of its jobs."""
 
 
 def weights(folder: Path) -> dict[str, Any]:
-    """Hashes of everything that a training has learned, of its best snapshot, and every row of numbers in its log.
+    """Hash everything that a training has learned, its best snapshot, and every row of numbers in its log.
 
-    Pictures are left out: a run that is interrupted shows where it was.
+    Pictures are left out: an interrupted run shows where it was interrupted.
     """
     files = sorted(folder.glob("model*.safetensors"))
     found: dict[str, Any] = {f"{path.stem} {name}": _digest(tensor)
@@ -48,9 +48,9 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def uploaded(folder: Path) -> dict[str, Any]:
-    """As `weights`, and every row of the training that a synchronisation with W&B would upload, from all offline parts.
+    """Like `weights`, plus every row of the training that a W&B sync would upload, from all offline parts.
 
-    W&B's service may still be writing when the command has ended.
+    W&B's service may still be writing after the command has ended.
     """
     rows: list[dict[str, Any]] = []
     for _ in range(100):
@@ -79,13 +79,13 @@ def latents(folder: Path) -> dict[str, Any]:
 
 
 def values(folder: Path) -> dict[str, Any]:
-    """Every number of the result, but for times."""
+    """Every number of the result except times."""
     entries = read_result(folder).get("values", {})
     return {name: entry["value"] for name, entry in entries.items() if "seconds" not in name}
 
 
 def pictures(folder: Path) -> dict[str, Any]:
-    """The pictures and the numbers of a way."""
+    """Pictures and numbers of an interpolation."""
     return {path.name: sha256(path) for path in sorted(folder.glob("*.png"))} | values(folder)
 
 

@@ -3,14 +3,14 @@
     python experiments/benchmarks/faults.py --minutes 10 [--kills 100] [--only train invert ...] [--seed 0]
         [--output runs/faults]
 
-For each command: two runs undisturbed; then the same command again and again, each time ended by SIGKILL, SIGTERM or
-SIGINT after a random time, until it finishes; then the result is compared bit by bit with the undisturbed one. Between
-two attempts, now and then, a file that it left is torn or a second process is started in the same folder. At the end
-comes a disk that is full (a small tmpfs; as root only). A fault survived is one after which the command went on, or
-refused with one sentence that names the file. Ends with status 1 when anything was lost, doubled or untrue.
+Each command first runs twice undisturbed. It is then started again and again, and ended by SIGKILL, SIGTERM or SIGINT
+after a random time, until it finishes; the result is compared bit by bit with the undisturbed one. Between attempts,
+occasionally, one of its files is torn or a second process is started in the same folder. The last fault is a full disk
+(a small tmpfs; as root only). A fault is survived if the command resumes, or refuses in one sentence that names the
+file. Exits with status 1 if anything was lost, duplicated or wrong.
 
-Commands run in forks of this process, which imports what the first of them has imported: an attempt costs what it
-computes.
+Commands run in forks of this process, which has imported everything that the first of them imported, so an attempt
+costs only its computation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LIMIT_S = 300
 
 @dataclass
 class Tally:
-    """What happened to a command."""
+    """Counts of what happened to a command."""
 
     faults: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Tally:
 
     @property
     def kills(self) -> int:
-        """Of any signal."""
+        """Number of kills by any signal."""
         return sum(self.faults[one.name] for one in SIGNALS)
 
 
@@ -73,28 +73,28 @@ class Campaign:
         self.output.mkdir(parents=True, exist_ok=True)
 
     def prepare(self) -> None:
-        """Undisturbed runs: the first one says what to import, the second one how long it takes then."""
+        """Run undisturbed: the first run shows what to import, the second how long the command takes after that."""
         shutil.rmtree(self.output, ignore_errors=True)
         self.output.mkdir(parents=True)
         names = self.output / "imported.txt"
         self.undisturbed("reference", names)
         for name in names.read_text().split():
-            with contextlib.suppress(Exception):  # parts that only their package can import
+            with contextlib.suppress(Exception):  # submodules that only their package can import
                 importlib.import_module(name)
         self.expected = self.found(self.output / "reference")
         began = time.monotonic()
         self.undisturbed("again")
         self.seconds = time.monotonic() - began
         self.compare(self.output / "again")
-        self.tally.finished, self.tally.equal = 0, 0  # of runs under fire
+        self.tally.finished, self.tally.equal = 0, 0  # of attacked runs only
 
     def undisturbed(self, name: str, imported: Path | None = None) -> None:
-        """A run that has to work."""
+        """Run the command; it has to succeed."""
         if self.start(self.output / name, imported=imported).wait(LIMIT_S) != 0:
             raise SystemExit(f"{self.name} does not work undisturbed: {self.log.read_text()[-2000:]}")
 
     def attack(self, until: float, kills: int) -> None:
-        """Runs under fire until the time is over or so many were killed; the last one is brought to its end."""
+        """Attack runs until the time is over or this many were killed; the last one is run to its end."""
         number = 0
         while time.monotonic() < until and self.tally.kills < kills:
             folder = self.output / f"attacked-{number}"
@@ -105,14 +105,14 @@ class Campaign:
             number += 1
 
     def attempts(self, folder: Path, until: float) -> None:
-        """Start the command until it has finished, ended early by every signal; what goes on has less to do, so most
+        """Start the command until it finishes, ending each attempt by a signal; a resumed run has less to do, so most
         signals come early.
         """  # fmt: skip
         for attempt in range(1000):
             process = self.start(folder)
             is_late = attempt > 40 or time.monotonic() > until + self.seconds
             chosen = None if is_late else self.rng.choice(SIGNALS)
-            if self.rng.random() < 0.1 and len(self.case.folders) == 1:  # jobs of a sweep may be shared out
+            if self.rng.random() < 0.1 and len(self.case.folders) == 1:  # a sweep's jobs may be shared by processes
                 self.second_process(folder, process)
             status = process.wait(0.04 * 20 ** self.rng.random() * self.seconds if chosen else LIMIT_S)
             was_sent = status is None and chosen is not None
@@ -133,7 +133,7 @@ class Campaign:
         self.blame("never came to its end")
 
     def check_status(self, folder: Path, sent: signal.Signals, status: int | None) -> None:
-        """The exit status and the record say what happened."""
+        """Check that the exit status and the record are truthful."""
         if status is None:
             self.blame(f"does not end after {sent.name}")
         elif status not in (0, EXIT.get(sent, -sent), -sent):
@@ -145,7 +145,7 @@ class Campaign:
                 self.blame(f"the record says {recorded} after {sent.name} and status {status}")
 
     def second_process(self, folder: Path, first: Fork) -> None:
-        """Another process for the same folder is refused in one sentence, while the first one has it."""
+        """Check that a second process for the same folder is refused in one sentence while the first one holds it."""
         for _ in range(1000):
             if read_json(folder / ".lock").get("pid") == first.pid:
                 break
@@ -157,14 +157,14 @@ class Campaign:
         status = other.wait(LIMIT_S)
         self.tally.faults["second process"] += 1
         words = self.log.read_text()
-        is_alone = first.wait(0) is not None  # the first has ended: this one may have found a folder in peace
+        is_alone = first.wait(0) is not None  # the first has ended, so the folder may have been free
         is_refused = status != 0 and "is in use by process" in words
         if "Traceback" in words or not (is_refused or (is_alone and status == 0)):
             self.blame(f"a second process ended with {status}: {self.last_words()}")
         self.log = before
 
     def tear_a_file(self, folder: Path) -> None:
-        """One file is cut, emptied or has a bit flipped; the command goes on or names it."""
+        """Truncate a file, empty it or flip a bit; the command must resume or name the file."""
         files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "console.log")]
         if not files:
             return
@@ -174,7 +174,7 @@ class Campaign:
         self.tally.faults[f"torn {path.suffix or path.name}"] += 1
 
     def put_right(self) -> bool:
-        """Whether the command has refused a torn file by its name; then the file is put right."""
+        """Whether the command has refused a torn file by name; if so, repair the file."""
         words = self.log.read_text()
         if self.damaged is None or "Traceback" in words or self.damaged[0].name not in words:
             return False
@@ -183,7 +183,7 @@ class Campaign:
         return True
 
     def compare(self, folder: Path) -> None:
-        """The finished run is the undisturbed one, bit by bit."""
+        """Check that the finished run equals the undisturbed one bit by bit."""
         self.tally.finished += 1
         found = self.found(folder)
         different = [key for key in {**self.expected, **found} if self.expected.get(key) != found.get(key)]
@@ -193,7 +193,7 @@ class Campaign:
             self.tally.equal += 1
 
     def full_disk(self) -> None:
-        """On a disk that is too small the command says so; with more room it goes on to the same result."""
+        """Check that the command reports a disk that is too small, and reaches the same result with more room."""
         with small_disk(1) as disk:
             if disk is None:
                 return
@@ -211,35 +211,35 @@ class Campaign:
                 self.compare(folder)
 
     def start(self, folder: Path, log: str = "log.txt", imported: Path | None = None) -> Fork:
-        """The command in a process of its own."""
+        """Start the command in its own process."""
         self.log = self.output / log
         where = f"run_dir={folder}/${{seed}}" if len(self.case.folders) > 1 else f"run_dir={folder}"
         return Fork([*self.case.arguments, where], self.log, imported)
 
     def jobs(self, folder: Path) -> list[Path]:
-        """The folders of a command, of a sweep several."""
+        """Folders of a command; a sweep has several."""
         return [folder / name for name in self.case.folders]
 
     def found(self, folder: Path) -> dict[str, Any]:
-        """What must be equal, of all jobs."""
+        """What must be equal, for all jobs."""
         return {f"{job.name}/{key}" if len(self.case.folders) > 1 else key: value
                 for job in self.jobs(folder) for key, value in self.case.results(job).items()}  # fmt: skip
 
     def last_words(self) -> str:
-        """The end of what the command has said."""
+        """The end of the command's output."""
         lines = [line for line in self.log.read_text().splitlines() if line.strip()]
         return " | ".join(lines[-3:])[-400:]
 
     def blame(self, sentence: str) -> None:
-        """Something went wrong."""
+        """Record and print a failure."""
         self.tally.wrong.append(sentence)
         print(f"  WRONG  {self.name}: {sentence}", flush=True)
 
 
 class Fork:
-    """`wplus ...` in a fork of this process, its output in a file; another one gets the names of what it imported."""
+    """`wplus ...` in a fork of this process, with its output in one file and the names of its imports in another."""
 
-    status: int | None = None  # when it has ended
+    status: int | None = None  # set when it has ended
 
     def __init__(self, arguments: Sequence[str], log: Path, imported: Path | None = None) -> None:
         sys.stdout.flush()
@@ -251,7 +251,7 @@ class Fork:
             os._exit(status)
 
     def wait(self, seconds: float) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """Return the exit status, negative for a signal; None while it runs."""
         deadline = time.monotonic() + seconds
         while self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -285,7 +285,7 @@ def _child(arguments: Sequence[str], log: Path) -> int:
 
 
 def torn(content: bytes, rng: random.Random) -> bytes:
-    """The content cut, emptied, or with one bit flipped."""
+    """Return the content truncated, emptied, or with one bit flipped."""
     how = rng.choice(("cut", "empty", "flip"))
     if how == "empty" or not content:
         return b""
@@ -297,7 +297,7 @@ def torn(content: bytes, rng: random.Random) -> bytes:
 
 @contextlib.contextmanager
 def small_disk(megabytes: int) -> Iterator[Path | None]:
-    """A file system of its own; None without the right to mount one."""
+    """Mount a separate file system; None without permission."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "tmpfs", folder],
                                  capture_output=True)  # fmt: skip
@@ -309,7 +309,7 @@ def small_disk(megabytes: int) -> Iterator[Path | None]:
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
-    """A line a command: faults by kind, runs that finished, and how many of them equal the undisturbed one."""
+    """Format a line per command: faults by kind, finished runs, and how many of them equal the undisturbed one."""
     lines = ["| command | kills | other faults | finished | bit-equal | wrong |", "|---" * 6 + "|"]
     for name, tally in tallies.items():
         kills = {one.name: tally.faults[one.name] for one in SIGNALS}
@@ -320,7 +320,7 @@ def table(tallies: Mapping[str, Tally]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the campaign; prints a table, and writes it with every fault that was not survived."""
+    """Run the campaign; print a table, and write it with every fault that was not survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10, help="for all commands together (default: %(default)g)")
     parser.add_argument("--kills", type=int, default=1000, help="enough of each command (default: %(default)d)")
@@ -330,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of what a fork starts; a fork of a process with threads would hang
+    os.environ["OMP_NUM_THREADS"] = "1"  # for what a fork starts; a fork of a process with threads would hang
     output, tallies = options.output.resolve(), {}
     for name in options.only:
         campaign = Campaign(name, output, random.Random(f"{options.seed} {name}"))

@@ -1,11 +1,12 @@
-"""One command for a GPU: is it right there, and how fast? `python experiments/benchmarks/gpu.py --output runs/gpu`
+"""Check correctness and speed on a GPU with one command: `python experiments/benchmarks/gpu.py --output runs/gpu`
 
-1. Parity: the gradients of every phase on the GPU against the CPU's, from the same draws, in each way that a phase may
-   run: plain, with the Triton kernels, compiled, as a CUDA graph; a perceptual path length on both devices.
-2. Speed: every phase in each way at 64, 256 and 1024 px, seconds per thousand images, peak memory; inversion; a metric.
+1. Parity: the gradients of every phase on the GPU against the CPU's, from the same random draws, in each mode: plain,
+   with the Triton kernels, compiled, as a CUDA graph; a perceptual path length on both devices.
+2. Speed: every phase in each mode at 64, 256 and 1024 px, seconds per thousand images, peak memory; inversion; a
+   metric.
 
-Prints a table and writes `gpu.md` and `gpu.json`. It ends within `--minutes` (8): what did not fit is named. On a CPU,
-`--size smoke` runs what needs no GPU and says what it left out.
+Prints a table and writes `gpu.md` and `gpu.json`. It ends within `--minutes` (8) and lists what did not fit. On a CPU,
+`--size smoke` runs what needs no GPU and lists what it left out.
 """
 
 import argparse
@@ -28,10 +29,10 @@ from wplus.training.faster import difference, filled, tensors_of
 from wplus.training.gan import GanModule
 from wplus.training.phases import Draw, Phase, backward
 
-MODEL = "cats32"  # comes along
+MODEL = "cats32"  # bundled
 CASES = {"smoke": "smoke", "64": "auto64", "256": "s256", "1024": "auto1024"}
 BF16 = {"smoke": 0}  # resolutions in bfloat16; elsewhere 4, as trainer.precision=auto on a GPU
-WAYS: dict[str, dict[str, Any]] = {  # fields of the runtime
+WAYS: dict[str, dict[str, Any]] = {  # fields of the runtime, by execution mode
     "plain": {"kernels": "off"},
     "kernels": {},
     "graphs": {"kernels": "off", "cuda_graphs": True},
@@ -39,12 +40,12 @@ WAYS: dict[str, dict[str, Any]] = {  # fields of the runtime
     "compiled": {"kernels": "off", "compile": "auto"},
     "compiled, graphs": {"kernels": "off", "compile": "auto", "cuda_graphs": True},
 }
-EXPECTED_S = {"compiled": 150, "compiled, graphs": 150}  # of a way, with compiling; others 20
+EXPECTED_S = {"compiled": 150, "compiled, graphs": 150}  # by mode, including compilation; others take 20
 
 
 @dataclass
 class Report:
-    """What was found, as plain values, and what was left out, with the reason."""
+    """Results as plain values, and what was left out with the reason."""
 
     device: str
     torch: str
@@ -56,7 +57,7 @@ class Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Everything asked for; 1 where a parity was missed."""
+    """Run everything requested; 1 if a parity check failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=CASES, default=["64", "256", "1024"])
     parser.add_argument("--way", nargs="+", choices=WAYS, default=[*WAYS])
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def possible(asked: Sequence[str], device: torch.device, report: Report) -> Iterator[str]:
-    """The ways that a device has; the others are noted as left out."""
+    """Modes that a device supports; the others are recorded as left out."""
     for way in asked:
         needs_gpu = "kernels" in way or "graphs" in way
         if needs_gpu and device.type != "cuda":
@@ -99,7 +100,7 @@ def possible(asked: Sequence[str], device: torch.device, report: Report) -> Iter
 
 
 def check(ways: Sequence[str], device: torch.device, report: Report) -> None:
-    """Gradients of each phase on `device`, in each way, against plain ones on the CPU, in float32."""
+    """Compare the gradients of each phase on `device`, in each mode, with plain ones on the CPU, in float32."""
     reference = build_module("cpu")
     reference.fixed_form = True
     draws = {phase.name: drawn(reference, phase) for phase in reference.phases()}
@@ -122,14 +123,14 @@ def check(ways: Sequence[str], device: torch.device, report: Report) -> None:
 
 
 def note(report: Report, what: str, way: str, runs: str, far: float, *, allowed: float) -> None:
-    """A line of the table of parities; what did not run as it was asked to does not agree."""
+    """Make a row of the parity table; a phase that did not run in the requested mode counts as a mismatch."""
     agrees = far <= allowed and not runs.startswith(("plain:", "kernels off"))
     row = {"what": what, "way": way, "runs": runs, "difference": far, "agrees": agrees}
     report.parity.append(row)
 
 
 def build_module(device: torch.device | str) -> GanModule:
-    """The smallest size, with the same weights on every device; its noise counts."""
+    """Build the smallest size, with the same weights on every device and with noise that has an effect."""
     torch.manual_seed(0)
     module, _ = build_gan("smoke", torch.device("cpu"), 0)
     for layer in module.generator.synthesis.noise_layers:
@@ -138,14 +139,14 @@ def build_module(device: torch.device | str) -> GanModule:
 
 
 def drawn(module: GanModule, phase: Phase) -> Draw:
-    """What a phase works with, the same in every call."""
+    """Inputs of a phase, the same in every call."""
     torch.manual_seed(1)
     size = module.batch_size, 3, module.generator.resolution, module.generator.resolution
     return phase.draw(torch.rand(size) * 2 - 1, torch.zeros(size[0], 0))
 
 
 def outputs(module: GanModule, phase: Phase, draw: Draw) -> tuple[list[Tensor], int]:
-    """Gradients of a phase, then what it tells; and how many gradients there are."""
+    """Gradients of a phase, followed by its reported values; and the number of gradients."""
     network, run = getattr(module, phase.network), module.backward_of.get(phase.name)
     module.set_learning(phase)
     network.zero_grad(set_to_none=True)
@@ -161,7 +162,7 @@ def time_phases(
     sizes: Sequence[str], ways: Sequence[str], device: torch.device, turns: int, report: Report,
     left: Callable[[], float],
 ) -> None:  # fmt: skip
-    """Every way at every size, the plain ones first, compiled ones at 256 px first, as long as there is time."""
+    """Time every mode at every size, plain first, compiled at 256 px first, while there is time left."""
     for way in ways:
         for size in sorted(sizes, key=lambda size: size != "256") if "compiled" in way else sizes:
             if left() < EXPECTED_S.get(way, 20) and size != "smoke":
@@ -179,7 +180,7 @@ def time_phases(
 
 
 def time_others(device: torch.device, report: Report, *, small: bool) -> None:
-    """Inversion of generated cats into w+, and a perceptual path length, here and on the CPU."""
+    """Time inversion of generated cats into w+ and a perceptual path length, here and on the CPU."""
     model, num, steps = wplus.load(MODEL), 2 if small else 64, 2 if small else 100
     few = {"ppl_wend": {"num_samples": 8}}
     found = [model.measure(["ppl_wend"], **few)]
@@ -209,7 +210,7 @@ def write(report: Report, folder: Path) -> None:
 
 
 def lines(report: Report) -> Iterator[str]:
-    """The report as Markdown."""
+    """Format the report as Markdown."""
     yield f"# {report.device}, torch {report.torch}, {report.seconds:.0f} s\n"
     yield from ["| what | way | runs | difference | agrees |", "|---|---|---|---|---|"]
     for row in report.parity:

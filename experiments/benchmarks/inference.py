@@ -19,7 +19,7 @@ STEPS = 10
 
 
 def main() -> None:
-    """Measure every size asked for."""
+    """Measure every requested size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["demo", "s64"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")

@@ -1,8 +1,8 @@
-"""Does memory grow? Resident memory over a long training and over many inversions, as a slope.
+"""Measure memory growth: the slope of resident memory over a long training and over many inversions.
 
     python experiments/benchmarks/memory.py [--steps 2000] [--inversions 500]
 
-Prints the resident memory (MiB) along the way, and its slope by least squares over the last three quarters, with its
+Prints the resident memory (MiB) during the run, and its least-squares slope over the last three quarters with the
 standard error: a leak of one float32 image of 32 px (12 KiB) a step would be 12 MiB per 1000 steps.
 """
 
@@ -26,12 +26,12 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_mib() -> float:
-    """Of this process, now; Linux only."""
+    """Current resident memory of this process; Linux only."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 2**20
 
 
 class Gauge:
-    """Notes the resident memory each time that a method is called."""
+    """Records the resident memory whenever a method is called."""
 
     def __init__(self, owner: type, method: str) -> None:
         self.seen: list[float] = []
@@ -44,7 +44,7 @@ class Gauge:
         setattr(owner, method, watched)
 
     def report(self, what: str) -> float:
-        """Print some readings and the slope per thousand calls; returns the slope."""
+        """Print some readings and the slope per thousand calls, and return the slope."""
         seen = np.array(self.seen)
         start = len(seen) // 4
         line = linregress(np.arange(start, len(seen)), seen[start:])
@@ -55,7 +55,7 @@ class Gauge:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure both."""
+    """Measure training and inversion."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000, help="of a training (default: %(default)d)")
     parser.add_argument("--inversions", type=int, default=500, help="images (default: %(default)d)")

@@ -1,13 +1,13 @@
-"""Cost of metrics: `python experiments/contextmarks/metrics.py`.
+"""Cost of metrics: `python experiments/benchmarks/metrics.py`.
 
-One pass: the Fréchet distance alone against Fréchet distance, kernel distance and precision/recall together, on images
-that a generator makes, what is known of the real images cached in both.
+One pass: the Fréchet distance alone against Fréchet distance, kernel distance and precision/recall together, on
+generated images, with the features of the real images cached in both cases.
 
 Side by side: the same three numbers of the same two sets of images through the same feature extractor, by this package
-(with its intervals) and by torch-fidelity, nothing cached, each in a process of its own: seconds, and the peak of the
-process's memory above what it held before (Linux only).
+(with its intervals) and by torch-fidelity, nothing cached, each in its own process: seconds, and the peak of the
+process's memory above its initial memory (Linux only).
 
-Processor seconds tell more than the clock where the machine is shared; of a GPU they tell little.
+On a shared machine processor seconds are more reliable than wall time; they say little about a GPU.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SIDES = ("wplus", "torch-fidelity")
 
 
 def main() -> None:
-    """Both comparisons, or one side of the second, for the process that was started for it."""
+    """Run both comparisons, or one side of the second in the process started for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num", type=int, default=3000, help="generated images, and as many real ones")
     parser.add_argument("--model", default=str(MODEL))
@@ -90,7 +90,7 @@ def one_pass(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def metrics(extractor: Any, num: int) -> dict[str, Any]:
-    """The three, as their configs have them, without the distance of two halves of the real images."""
+    """Build the three metrics from their configs, without the distance of two halves of the real images."""
     return {
         "fd": partial(fd, extractor=extractor, num_generated=num, floor="none"),
         "kd": partial(kd, extractor=extractor, num_generated=num),
@@ -99,7 +99,7 @@ def metrics(extractor: Any, num: int) -> dict[str, Any]:
 
 
 def real_images(options: argparse.Namespace) -> ImageSet:
-    """Cats, at the generator's size."""
+    """Load cats at the generator's resolution."""
     return cat_images(resolution=32, num_images=2 * options.num, split="all").subset(torch.arange(options.num))
 
 
@@ -107,7 +107,7 @@ def real_images(options: argparse.Namespace) -> ImageSet:
 
 
 def side_by_side(options: argparse.Namespace, device: torch.device) -> None:
-    """Start the sides in turns and print what they took and found."""
+    """Start the sides in turns, and print their costs and results."""
     found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images.pt"
@@ -125,7 +125,7 @@ def side_by_side(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def one_side(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds, those of the processor, peak memory in MB, and the values found."""
+    """Wall seconds, processor seconds, peak memory in MB, and the values."""
     import torch_fidelity  # noqa: F401 (both sides import it before the clock starts)
 
     device = resolve_device(options.device)
@@ -133,7 +133,7 @@ def one_side(options: argparse.Namespace) -> dict[str, Any]:
     extractor = EffNetLite0Features().to(device)
     extractor(real[:2].to(device))
     run = {"wplus": with_wplus, "torch-fidelity": with_torch_fidelity}[options.side]
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     held, began, processor = memory_mb("VmRSS"), time.perf_counter(), time.process_time()
     values = run(generated, real, extractor, options, device)
     taken = {"seconds": time.perf_counter() - began, "processor": time.process_time() - processor}
@@ -141,27 +141,27 @@ def one_side(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_mb(entry: str) -> float:
-    """An entry of this process's status: VmRSS, what it holds, or VmHWM, the most it held."""
+    """Read an entry of this process's status: VmRSS, its current memory, or VmHWM, its peak."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(entry)]
     return int(line.split()[1]) / 1024
 
 
 def generated_images(options: argparse.Namespace, device: torch.device) -> Tensor:
-    """Of the model, uint8 (N, C, H, W) in memory."""
+    """Images of the model, uint8 (N, C, H, W) in memory."""
     generator = wplus.load(options.model, device).generator
     batches = torch.arange(options.num).split(options.batch)
     return torch.cat([generate(generator, batch.tolist(), seed=0, device=device).cpu() for batch in batches])
 
 
 def as_set(images: Tensor) -> ImageSet:
-    """With numbers for names."""
+    """Image set with numbers as names."""
     return ImageSet(images, None, [str(index) for index in range(len(images))])
 
 
 def with_wplus(
     generated: Tensor, real: Tensor, extractor: Any, options: argparse.Namespace, device: torch.device
 ) -> dict[str, float]:
-    """This package, nothing cached."""
+    """Measure with this package, nothing cached."""
     context = EvalContext(
         Models(), as_set(real), None, options.batch, device, progress=silent, samples=as_set(generated)
     )
@@ -172,7 +172,7 @@ def with_wplus(
 def with_torch_fidelity(
     generated: Tensor, real: Tensor, extractor: Any, options: argparse.Namespace, device: torch.device
 ) -> dict[str, float]:
-    """torch-fidelity with its own defaults, but our extractor; nothing cached."""
+    """Measure with torch-fidelity's defaults but our extractor, nothing cached."""
     from torch_fidelity import calculate_metrics, register_feature_extractor
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
@@ -190,12 +190,12 @@ def with_torch_fidelity(
 
         @staticmethod
         def get_default_feature_layer_for_metric(metric: str) -> str:
-            """The same for every metric."""
+            """Layer, the same for every metric."""
             return "pooled"
 
         @staticmethod
         def can_be_compiled() -> bool:
-            """It is left as it is."""
+            """Whether torch-fidelity may compile it."""
             return False
 
         def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -215,7 +215,7 @@ def with_torch_fidelity(
 
 
 class Pixels(torch.utils.data.Dataset):
-    """Images one by one, as torch-fidelity asks for them."""
+    """Single images, as torch-fidelity requests them."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images

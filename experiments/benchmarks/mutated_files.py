@@ -1,8 +1,8 @@
-"""Damaged images and archives through everything that reads them: `python experiments/benchmarks/mutated_files.py`.
+"""Pass damaged images and archives to every reader: `python experiments/benchmarks/mutated_files.py`.
 
-Every file goes through `data=folder`, `data=zip`, `prepare` and the reader of `invert`. Each must be read, or named in
-one sentence; another exception, a sentence without the name, or more than `--limit` seconds is a failure, listed with
-its number.
+Every file is read by `data=folder`, `data=zip`, `prepare` and the reader of `invert`. Each must be read, or named in
+one sentence. Another exception, a sentence without the name, or more than `--limit` seconds is a failure, listed with
+the file's number.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MODES = ("RGB", "RGBA", "L", "P", "1", "CMYK", "I;16")
 
 
 def main() -> None:
-    """Count what happens to so many files, and show what should not."""
+    """Count the outcomes over the files, and print the failures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def campaign(num: int, seed: int, limit: float = 20.0) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """How often each way read or named a file, and what failed; every file depends on the seed and its number alone."""
+    """Count how often each reader read or named a file, and list failures; a file depends only on seed and number."""
     counts: Counter[tuple[str, str]] = Counter()
     failures = []
     with tempfile.TemporaryDirectory() as folder:
@@ -63,9 +63,9 @@ def campaign(num: int, seed: int, limit: float = 20.0) -> tuple[Counter[tuple[st
 
 
 def outcome_of(run: Callable[[], object], name: str, place: Path) -> str:
-    """read, named, or in words what else happened."""
+    """Return "read", "named", or a description of what else happened."""
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # bars
+        with contextlib.redirect_stderr(io.StringIO()):  # hides progress bars
             run()
     except UserError as error:
         told = str(error)
@@ -76,7 +76,7 @@ def outcome_of(run: Callable[[], object], name: str, place: Path) -> str:
 
 
 def ways(place: Path, name: str, content: bytes, *, is_archive: bool) -> dict[str, Callable[[], object]]:
-    """The four ways for one file: beside a good image, in a zip, or as the zip itself."""
+    """Prepare the four readers for one file: beside a good image, in a zip, or as the zip itself."""
     place.mkdir(parents=True)
     reading = {"resolution": 8, "cache_dir": str(place)}
     inverting = {"held_out": None, "resolution": 8, "channels": 3}
@@ -103,7 +103,7 @@ def ways(place: Path, name: str, content: bytes, *, is_archive: bool) -> dict[st
 
 
 def mutated(number: int, seed: int) -> tuple[str, bytes, str]:
-    """Name, content and kind of damage of file `number`: three of four are images, the fourth is a zip of images."""
+    """Return name, content and kind of damage of file `number`: three of four are images, the fourth a zip of them."""
     rng = np.random.default_rng([seed, number])
     form = str(rng.choice(list(FORMS)))
     content = picture(form, str(rng.choice(MODES)), number)
@@ -117,7 +117,7 @@ def mutated(number: int, seed: int) -> tuple[str, bytes, str]:
 
 
 def picture(form: str, mode: str, number: int) -> bytes:
-    """A whole file of random pixels; a form that has no such mode gets RGB."""
+    """Encode random pixels as an intact file; formats that lack the mode get RGB."""
     pixels = np.random.default_rng(number).integers(0, 256, (12 + number % 7, 14, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     for each in (mode, "RGB"):
@@ -131,7 +131,7 @@ def picture(form: str, mode: str, number: int) -> bytes:
 
 
 def archive_of(number: int, rng: np.random.Generator) -> bytes:
-    """A zip of a few images and labels, compressed in one of the ways."""
+    """Make a zip of a few images and labels, with one of the compression methods."""
     file = io.BytesIO()
     with zipfile.ZipFile(
         file, "w", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA][rng.integers(3)]
@@ -155,7 +155,7 @@ def _swap(content: bytearray, rng: np.random.Generator) -> bytes:
 
 
 def _absurd(content: bytearray, rng: np.random.Generator) -> bytes:
-    """Numbers of the header, or of the end where a zip has its directory, that are as large as can be."""
+    """Set numbers in the header, or in the directory at the end of a zip, to their maximum."""
     position = int(rng.integers(0, min(64, len(content)))) if rng.random() < 0.6 else -int(rng.integers(4, 64))
     content[position : position + 4 if position + 4 else None] = rng.choice(
         [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0"]

@@ -1,6 +1,6 @@
-"""How many operations StyleGAN2 takes as published: convolutions and dense layers, a multiply-add counted as two.
+"""Count the operations of StyleGAN2 as published: convolutions and dense layers, a multiply-add counted as two.
 
-Left out, to the benchmark's disadvantage: resampling filters, demodulation, activations, statistics, optimizers.
+Not counted, to the benchmark's disadvantage: resampling filters, demodulation, activations, statistics, optimizers.
 """
 
 from wplus.models.layers import block_resolutions, num_channels
@@ -9,7 +9,7 @@ from wplus.models.layers import block_resolutions, num_channels
 def generator_operations(
     resolution: int, channel_base: int, channel_max: int, w_dim: int, num_mapping_layers: int
 ) -> float:
-    """Operations of one image through mapping and synthesis."""
+    """Operations for one image in mapping and synthesis."""
     total, previous = num_mapping_layers * w_dim**2, 0
     for res in block_resolutions(resolution):
         channels = num_channels(res, channel_base, channel_max)
@@ -21,7 +21,7 @@ def generator_operations(
 
 
 def discriminator_operations(resolution: int, channel_base: int, channel_max: int) -> float:
-    """Operations of one image through the residual discriminator."""
+    """Operations for one image in the residual discriminator."""
     total = 3 * num_channels(resolution, channel_base, channel_max) * resolution**2  # from RGB
     for res in block_resolutions(resolution)[:0:-1]:
         wide, narrow = num_channels(res, channel_base, channel_max), num_channels(res // 2, channel_base, channel_max)
@@ -33,7 +33,7 @@ def discriminator_operations(resolution: int, channel_base: int, channel_max: in
 def phase_operations(
     phase: str, generator: float, discriminator: float, batch_size: int, pl_batch_shrink: int = 2
 ) -> float:
-    """Operations of a phase for one batch. A layer costs the same forward, for its input's and its weight's gradient.
+    """Operations of a phase for one batch. Forward, input gradient and weight gradient of a layer cost the same.
 
     generator      G forward, D forward; D to its input, G to inputs and weights                      3 G + 2 D
     discriminator  G forward; D forward and back to inputs and weights, real and generated              G + 6 D

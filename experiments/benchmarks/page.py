@@ -1,10 +1,10 @@
-"""What it costs to open a page in a headless Chromium that has just been started, and to read it down to its end.
+"""Measure the cost of opening a page in a freshly started headless Chromium, and of scrolling to its end.
 
     python -m experiments.benchmarks.page runs/sweeps/sweep/report.html
-    python -m experiments.benchmarks.page                # a made-up sweep of a hundred runs with pictures and films
+    python -m experiments.benchmarks.page                # a made-up sweep of a hundred runs with pictures and videos
 
-Seconds of all the browser's processors, and by the clock, until the page's script has done its work and all that is in
-sight is drawn; then until the rest has been scrolled through and drawn. Limits are 25 MB and 3 seconds to open.
+Prints processor and wall seconds of the browser until the page's script has finished and everything in view is drawn,
+and then until the rest has been scrolled through and drawn. Limits are 25 MB and 3 seconds to open.
 """
 
 import argparse
@@ -30,18 +30,18 @@ _SHOWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFram
 
 
 def hundred(folder: Path) -> Path:
-    """A page of a hundred runs: ten configurations of two spaces and ten weights, five seeds, four pictures, a film."""
-    made = runpy.run_path(str(ROOT / "tests/report/fake_runs.py"))  # by its path: others have a package called tests
+    """Write a page of 100 runs: ten configurations of two spaces and ten weights, five seeds, four pictures, a video."""
+    made = runpy.run_path(str(ROOT / "tests/report/fake_runs.py"))  # by its path: other packages are called tests, too
     moving = made["film"](folder / "film.mp4", side=64, frames=30, noise=True).read_bytes()
     spec = made["invert_spec"](weights=[0.01 * 2**power for power in range(10)], seeds=5)
     sweep = made["write_sweep"](folder / "sweep", spec, images=4, size=64, film=moving, noise=True)
     for number, path in enumerate(sorted(folder.glob("runs/*/inversion.mp4"))):
-        path.write_bytes(moving + struct.pack(">I4sI", 12, b"free", number))  # a box of no use: each film is another
+        path.write_bytes(moving + struct.pack(">I4sI", 12, b"free", number))  # an unused box makes each video different
     return write_report(sweep)
 
 
 def opened(page: Path) -> dict[str, float]:
-    """Processor and clock of a fresh browser that opens a page, what its main thread did, and the way down."""
+    """Processor and wall seconds of a fresh browser opening a page, its main thread's work, and scrolling down."""
     with browser() as tab:
         before, began = tab.processor_seconds(), time.perf_counter()
         tab.open(page)
@@ -59,7 +59,7 @@ def opened(page: Path) -> dict[str, float]:
 
 
 def _read(tab: Browser) -> None:
-    """Down to the end, with what folds away folded away."""
+    """Scroll to the end, with collapsible parts collapsed."""
     place = 0
     while place < tab.run("document.documentElement.scrollHeight"):
         tab.run(f"window.scrollTo(0, {place})")
@@ -69,9 +69,9 @@ def _read(tab: Browser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the figures; 1 where one is above its limit."""
+    """Print the figures; return 1 if one is above its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, nargs="?", help="what `wplus report` or `wplus sweep report` wrote")
+    parser.add_argument("page", type=Path, nargs="?", help="page of `wplus report` or `wplus sweep report`")
     parser.add_argument("--times", type=int, default=3, help="fresh browsers (default: %(default)s)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:

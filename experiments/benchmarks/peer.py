@@ -1,6 +1,6 @@
-"""NVlabs' StyleGAN2-ADA in PyTorch, from a checkout that the user has, as tasks to be timed beside ours.
+"""Time NVlabs' StyleGAN2-ADA in PyTorch, from the user's checkout, beside ours.
 
-Its classes are called as its training loop does: the same networks, the lazy regularisers' intervals and learning
+Its classes are called as in its training loop: the same networks, the lazy regularisers' intervals and learning
 rates, no augmentation, float32, gradients made finite before the optimizer's step.
 """
 
@@ -22,7 +22,7 @@ PHASES = {"generator": ("G", "Gmain", 1), "path_length": ("G", "Greg", INTERVALS
 
 
 class Peer:
-    """A training of one size; `size` as in `training.SIZES`, `real` (N, 3, H, W) in [-1, 1]."""
+    """Training at one size; `size` as in `training.SIZES`, `real` (N, 3, H, W) in [-1, 1]."""
 
     def __init__(self, path: Path, size: tuple[Any, ...], real: Tensor) -> None:
         if not (path / "training" / "networks.py").is_file():
@@ -48,12 +48,12 @@ class Peer:
             )
 
     def tasks(self) -> dict[str, Callable[[], None]]:
-        """`peer PHASE` for each of our phases, and `peer average`."""
+        """Tasks `peer PHASE` for each of our phases, and `peer average`."""
         phases = [name for name in PHASES if self.pl_weight or name != "path_length"]
         return {f"peer {name}": partial(self.run, *PHASES[name]) for name in phases} | {"peer average": self.move}
 
     def run(self, name: str, phase: str, gain: int) -> None:
-        """One optimizer step."""
+        """Take one optimizer step."""
         network, optimizer = self.networks[name], self.optimizers[name]
         z = torch.randn(len(self.real), self.networks["G"].z_dim, device=self.real.device)
         c = torch.zeros(len(self.real), 0, device=self.real.device)
@@ -70,7 +70,7 @@ class Peer:
 
     @torch.no_grad()
     def move(self) -> None:
-        """The moving average of the generator."""
+        """Update the moving average of the generator."""
         for mean, now in zip(self.average.parameters(), self.networks["G"].parameters(), strict=True):
             mean.copy_(now.lerp(mean, 0.999))
         for mean, now in zip(self.average.buffers(), self.networks["G"].buffers(), strict=True):
@@ -78,7 +78,7 @@ class Peer:
 
 
 def imported(path: Path) -> list[ModuleType]:
-    """The checkout's `training.networks` and `training.loss`; a module of ours is called `training`, too."""
+    """Import the checkout's `training.networks` and `training.loss`; one of our modules is called `training`, too."""
     ours = sys.modules.pop("training", None)
     sys.path.insert(0, str(path.resolve()))
     try:

@@ -1,4 +1,4 @@
-"""What a sweep costs beside its runs: launching, skipping and collecting finished jobs, and each job in one process.
+"""Measure a sweep's overhead: launching, skipping and collecting finished jobs, and each job in one process.
 
     python experiments/benchmarks/sweeps.py
     python experiments/benchmarks/sweeps.py --jobs 200
@@ -31,7 +31,7 @@ LIMITS = {"first": 20.0, "again": 5.0, "table": 20.0, "gib": 1.0, "job": 0.3}
 
 
 def write_runs(spec: Spec) -> None:
-    """A finished run, made up, for every job."""
+    """Write a made-up finished run for every job."""
     composer = Composer()
     with sweep(Path("runs/sweeps") / spec.name, list(spec.jobs()[0].point)):
         for number, job in enumerate(spec.jobs()):
@@ -50,7 +50,7 @@ def write_runs(spec: Spec) -> None:
 
 
 def measured(*arguments: str) -> tuple[float, float]:
-    """Seconds and GiB of a command in a process of its own."""
+    """Seconds and GiB of a command in its own process."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "wplus", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -60,7 +60,7 @@ def measured(*arguments: str) -> tuple[float, float]:
 
 
 def seconds_per_job(number: int = 20) -> float:
-    """Of a job in one process, without its work: reports of small runs, minus the same reports by themselves."""
+    """Overhead of a job in one process: reports of small runs, minus the same reports without a sweep."""
     from wplus.__main__ import main
     from wplus.report.page import write_report
 
@@ -74,14 +74,14 @@ def seconds_per_job(number: int = 20) -> float:
         for folder in folders:
             write_report(folder, None)
         alone = time.perf_counter() - started
-        main(["report", "-m", "folder=run0"])  # imports
+        main(["report", "-m", "folder=run0"])  # pays for imports
         started = time.perf_counter()
         main(["report", "-m", f"folder={','.join(folders)}", "sweep=reports"])
         return (time.perf_counter() - started - alone) / number
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the figures beside their limits; 1 where one is above."""
+    """Print the figures beside their limits; return 1 if one is above."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
     options = parser.parse_args(arguments)

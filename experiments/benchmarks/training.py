@@ -1,7 +1,7 @@
 """Training speed by phase: `python experiments/benchmarks/training.py --size demo s32 s64`.
 
-Prints, for every size, milliseconds and operations per second of each phase, images per second with every phase
-amortised over its interval, and the rate as a share of what a plain matrix product reaches in the same turn.
+For every size, prints milliseconds and operations per second of each phase, images per second with every phase
+amortised over its interval, and the rate as a share of a plain matrix product's in the same turn.
 
 `--peer PATH`, a checkout of NVlabs' stylegan2-ada-pytorch, also times that code: the same networks and phases, without
 augmentation, in turns with ours in the same process; the ratio is the median of the turns'.
@@ -45,7 +45,7 @@ SIZES = {
 
 
 def main() -> None:
-    """Measure every size asked for."""
+    """Measure every requested size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["demo", "s32", "s64"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Path | None = None) -> dict[str, Any]:
-    """The figures of one size as plain values, with phases that run as `runtime` says."""
+    """Measure one size with phases run as in `runtime`, and return plain values."""
     (resolution, base, maximum, w_dim, layers, batch, _), device = SIZES[size], runtime.device
     module, optimizers = build_gan(size, device, bf16)
     said = module.prepare(runtime)
@@ -108,7 +108,7 @@ def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Pat
 def time_phases(
     module: GanModule, optimizers: list[torch.optim.Optimizer], size: tuple[Any, ...], peer: Path | None, turns: int
 ) -> dict[str, list[float]]:
-    """Seconds of every phase and of the average, ours and with `peer` theirs, by turn; the matrix product's rate."""
+    """Seconds of every phase and of the average by turn, ours and, with `peer`, theirs; the matrix product's rate."""
     (resolution, *_, batch, _), device = size, module.device
     real = torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1
     labels = torch.zeros(batch, 0, device=device)
@@ -123,13 +123,13 @@ def time_phases(
 
 
 def seconds_per_step(phases: dict[str, Phase], taken: dict[str, list[float]], turn: int, whose: str = "") -> float:
-    """Of one turn, with every phase amortised over its interval."""
+    """Seconds of a step in one turn, with every phase amortised over its interval."""
     own = sum(taken[f"{whose}{name}"][turn] / phase.interval for name, phase in phases.items())
     return own + taken[f"{whose}average"][turn]
 
 
 def of_peer(phases: dict[str, Phase], taken: dict[str, list[float]], step: list[float], batch: int) -> dict[str, Any]:
-    """How fast the peer is, and how many times as fast ours, of which a step took `step` seconds in each turn."""
+    """Speed of the peer, and our speed-up over it, where our step took `step` seconds in each turn."""
     theirs = [seconds_per_step(phases, taken, turn, "peer ") for turn in range(len(step))]
     return {
         "times_as_fast": middle([b / a for a, b in zip(step, theirs, strict=True)]),
@@ -139,7 +139,7 @@ def of_peer(phases: dict[str, Phase], taken: dict[str, list[float]], step: list[
 
 
 def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, list[torch.optim.Optimizer]]:
-    """Networks and optimizers of one size, freshly initialised."""
+    """Build networks and optimizers of one size, freshly initialised."""
     resolution, base, maximum, w_dim, layers, batch, pl_weight = SIZES[size]
     shape = {"resolution": resolution, "channel_base": base, "channel_max": maximum}
     networks = [Generator(**shape, z_dim=w_dim, w_dim=w_dim, num_mapping_layers=layers), Discriminator(**shape)]
@@ -165,7 +165,7 @@ def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, li
 
 
 def show(figure: dict[str, Any]) -> None:
-    """One table per size."""
+    """Print one table per size."""
     print(
         f"\n{figure['size']} on {figure['device']}, {figure['threads']} threads, torch {figure['torch']}, "
         f"batch {figure['batch']}; matrix product {figure['matrix_gflops']:.0f} GFLOP/s"
@@ -185,7 +185,7 @@ def show(figure: dict[str, Any]) -> None:
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """Of the device, or of this process where the device is the CPU."""
+    """Peak memory of the device, or of this process if the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
