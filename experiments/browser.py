@@ -1,4 +1,4 @@
-"""A page in a headless Chromium, spoken to by the DevTools protocol over a pipe: no driver, no port, no network."""
+"""Control a page in a headless Chromium by the DevTools protocol over a pipe: no driver, no port, no network."""
 
 import base64
 import contextlib
@@ -22,12 +22,12 @@ _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--use-an
 
 
 def find_browser() -> str | None:
-    """A Chromium of this machine; CHROMIUM names another."""
+    """Find a Chromium on this machine; CHROMIUM names another."""
     return os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
-    """One tab. Errors, warnings of the console and requests that leave the page are kept in lists."""
+    """One tab. Errors, console warnings and requests to other hosts are collected in lists."""
 
     def __init__(self, process: subprocess.Popen[bytes], write: int, read: int) -> None:
         self._process, self._write, self._read = process, write, read
@@ -56,7 +56,7 @@ class Browser:
                 return answer["result"]
 
     def open(self, path: Path, *, width: int = 1400, height: int = 1000, dark: bool = False) -> float:
-        """Open a file in a window of this size; the seconds until its script had done its work."""
+        """Open a file in a window of this size; return the seconds until its script has finished."""
         self.show(width, height, dark=dark)
         began = time.perf_counter()
         self.go(path.resolve().as_uri())
@@ -68,7 +68,7 @@ class Browser:
         self.send("Page.navigate", url=address)
 
     def processor_seconds(self) -> float:
-        """What all processes of the browser have spent so far; the clock on a busy machine tells less."""
+        """Processor seconds of all browser processes so far, more reliable than wall time on a busy machine."""
         session, self._session = self._session, None
         try:
             found = self.send("SystemInfo.getProcessInfo")["processInfo"]
@@ -77,21 +77,21 @@ class Browser:
         return sum(each["cpuTime"] for each in found)
 
     def show(self, width: int, height: int, *, dark: bool = False) -> None:
-        """The size of the window, and which colours its user prefers."""
+        """Set the size of the window and the preferred colour scheme."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
 
     def run(self, script: str) -> Any:
-        """The value of an expression; a promise is waited for."""
+        """Evaluate an expression and return its value; wait for it if it is a promise."""
         found = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in found:
             raise RuntimeError(found["exceptionDetails"].get("exception", {}).get("description", "the script failed"))
         return found["result"].get("value")
 
     def wait(self, script: str, seconds: float = 60) -> None:
-        """Until an expression is true; TimeoutError where it never is."""
+        """Wait until an expression is true; TimeoutError if it never is."""
         end = time.perf_counter() + seconds
         while not self.run(script):
             if time.perf_counter() > end:
@@ -99,7 +99,7 @@ class Browser:
             time.sleep(0.03)
 
     def settle(self, selector: str) -> None:
-        """Bring an element into the middle of the window, and wait until nothing above it grows any more."""
+        """Scroll an element to the middle of the window, and wait until the layout above it is stable."""
         before = None
         while before != (before := self._centred(selector)):
             time.sleep(0.25)
@@ -109,7 +109,7 @@ class Browser:
         return self.middle(selector)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Press the mouse, move it, let it go; places in pixels of the window."""
+        """Press the mouse, move it and release it; positions in pixels of the window."""
         self.mouse("mouseMoved", start)
         self.mouse("mousePressed", start)
         for share in (0.3, 0.6, 1.0):
@@ -117,26 +117,26 @@ class Browser:
         self.mouse("mouseReleased", end)
 
     def mouse(self, kind: str, place: tuple[float, ...]) -> None:
-        """One event."""
+        """Send one mouse event."""
         options = {"button": "left", "buttons": 1} if kind != "mouseMoved" or self._is_held else {}
         clicks = {} if kind == "mouseMoved" else {"clickCount": 1}
         self.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **options, **clicks)
         self._is_held = kind == "mousePressed" or (self._is_held and kind == "mouseMoved")
 
     def click(self, selector: str) -> None:
-        """Into the middle of an element, after scrolling to it."""
+        """Click the middle of an element, after scrolling to it."""
         place = self._centred(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, place)
 
     def choose(self, selector: str, file: Path) -> None:
-        """A file for an input of files, as if its user had chosen it."""
+        """Choose a file in a file input, as its user would."""
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """The middle of an element in the window."""
+        """Position of the middle of an element in the window."""
         box = self.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
                        f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())")  # fmt: skip
         return box[0], box[1]
@@ -147,7 +147,7 @@ class Browser:
             self.send("Input.dispatchKeyEvent", type=kind, key=name, code=name)
 
     def picture(self, path: Path, *, top: float = 0, height: int | None = None) -> Path:
-        """Write a PNG of the window, or of a part of the page."""
+        """Write a PNG of the window or of a part of the page."""
         width, shown = self.run("[innerWidth, innerHeight]")
         clip = {"x": 0, "y": top, "width": width, "height": height or shown, "scale": 1}
         found = self.send("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
@@ -183,7 +183,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser(program: str | None = None) -> Iterator[Browser]:
-    """Start a Chromium of its own, and end it."""
+    """Start a separate Chromium, and end it."""
     program = program or find_browser()
     if program is None:
         known = ", ".join(NAMES)
@@ -191,7 +191,7 @@ def browser(program: str | None = None) -> Iterator[Browser]:
     to_child, write = os.pipe()
     read, from_child = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # It reads commands from descriptor 3 and answers on 4.
+        # Chromium reads commands from descriptor 3 and answers on 4.
         line = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
         command = ["sh", "-c", line, program, f"--user-data-dir={profile}", *_OPTIONS]
         process = subprocess.Popen(command, stdin=to_child, stdout=from_child, stderr=subprocess.DEVNULL)
@@ -200,7 +200,7 @@ def browser(program: str | None = None) -> Iterator[Browser]:
         try:
             yield Browser(process, write, read)
         finally:
-            os.close(write)  # it ends when nobody can speak to it
+            os.close(write)  # Chromium exits when its pipe is closed
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
             process.kill()

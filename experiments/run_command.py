@@ -1,4 +1,4 @@
-"""Long work that is made of this project's commands, each of which works by itself and continues where it was."""
+"""Run long jobs as a series of this project's commands, each of which resumes where it stopped."""
 
 import shlex
 import subprocess
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 def run_command(command: Sequence[str]) -> None:
-    """Run `wplus VERB ...` with this Python in the folder that this process is in, and say first what is run.
+    """Print `wplus VERB ...` and run it with this Python in the current folder.
 
-    A failure ends this process with the same exit status.
+    If it fails, this process exits with the same status.
     """
     print(f"\n{shlex.join(['wplus', *command])}", flush=True)
     status = subprocess.run([sys.executable, "-m", "wplus", *command]).returncode

@@ -30,7 +30,7 @@ _SHOWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFram
 
 
 def hundred(folder: Path) -> Path:
-    """Write a page of 100 runs: ten configurations of two spaces and ten weights, five seeds, four pictures, a video."""
+    """Write a page of 100 runs: two spaces, ten weights, five seeds; four pictures and a video each."""
     made = runpy.run_path(str(ROOT / "tests/report/fake_runs.py"))  # by its path: other packages are called tests, too
     moving = made["film"](folder / "film.mp4", side=64, frames=30, noise=True).read_bytes()
     spec = made["invert_spec"](weights=[0.01 * 2**power for power in range(10)], seeds=5)

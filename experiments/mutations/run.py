@@ -1,4 +1,4 @@
-"""Break the source on purpose, one fault at a time, and see whether the tests notice.
+"""Mutation testing: inject one fault at a time into the source and check whether the tests notice.
 
     python experiments/mutations/run.py [--part training ...] [--only TEXT] [--jobs 2] [--timeout 600] [--trust]
 
@@ -8,12 +8,12 @@ Each experiments/mutations/<part>.yaml is a list of faults:
       find: "softplus(-logits)"       # occurs exactly once in the file
       replace: "softplus(logits)"
       tests: tests/losses/test_adversarial.py -k nonsaturating   # arguments of pytest; one of these tests must fail
-      equivalent: ...                 # instead of tests, where no test can see it: why
+      equivalent: ...                 # instead of tests, if no test can detect it: the reason
 
-The checkout is never touched: the tests run in copies of it. First the named tests run without a fault, and must pass;
-with --trust they are taken to, as after a suite that passed. A server that has torch and its like imported forks a
-process for each run of tests, so that a fault costs its tests and not the imports.
-Ends with status 1 when a fault survives or an entry does not fit the source.
+The checkout is never changed: the tests run in copies of it. The named tests first run without a fault, and must pass;
+--trust skips this, for example after the suite has passed. A server that has imported torch and similar libraries forks
+a process for each run of tests, so a fault costs its tests but not the imports.
+Exits with status 1 if a fault survives or an entry does not fit the source.
 """
 
 import argparse
@@ -46,7 +46,7 @@ FAILED = (1, 2, 3)  # pytest's exit statuses for tests that fail, cannot be coll
 
 @dataclass(frozen=True)
 class Mutation:
-    """One fault: the text `find` of `file` becomes `replace`, which one of `tests` (arguments of pytest) notices."""
+    """One fault: the text `find` of `file` becomes `replace`; one of `tests` (arguments of pytest) must notice it."""
 
     part: str
     file: str
@@ -59,7 +59,7 @@ class Mutation:
         return f"{self.part}: {self.file}: {_line(self.find)} -> {_line(self.replace) or '(nothing)'}"
 
     def problem(self, root: Path = ROOT) -> str | None:
-        """Why this entry cannot be applied, or None."""
+        """Reason why this entry cannot be applied, or None."""
         path = root / self.file
         if not path.is_file():
             return "there is no such file"
@@ -76,7 +76,7 @@ class Mutation:
 
 
 def read_mutations(parts: Sequence[str] = (), folder: Path = FOLDER) -> list[Mutation]:
-    """The entries of the named parts, or of all."""
+    """Read the entries of the named parts, or of all."""
     files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     unknown = [part for part in parts if part not in files]
     if unknown:
@@ -85,7 +85,7 @@ def read_mutations(parts: Sequence[str] = (), folder: Path = FOLDER) -> list[Mut
 
 
 class Checkout:
-    """A copy of the project in a temporary folder, whose files are broken and mended one at a time."""
+    """A copy of the project in a temporary folder, whose files are mutated and restored one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,7 +93,7 @@ class Checkout:
         shutil.copytree(ROOT, folder, copy_function=_link, ignore=_ignored, symlinks=True)
 
     def write(self, file: str, text: str) -> None:
-        """Replace a file; each version gets a later time, or Python would take the compiled form of another."""
+        """Replace a file; each version gets a later time, or Python would reuse the bytecode of another."""
         path = self.folder / file
         path.unlink()
         path.write_text(text)
@@ -101,12 +101,12 @@ class Checkout:
         os.utime(path, (self.clock, self.clock))
 
     def test(self, arguments: Sequence[str], timeout: float) -> tuple[int | None, str]:
-        """Exit status of pytest, None when it takes too long; and the end of what it prints."""
+        """Exit status of pytest, None if it takes too long; and the end of its output."""
         output = self.folder.with_name(f"{self.folder.name}.txt")
         process = _server().Process(target=_run_pytest, args=(str(self.folder), [*arguments], str(output)))
         process.start()
         process.join(timeout)
-        with contextlib.suppress(ProcessLookupError):  # with all that the tests have started
+        with contextlib.suppress(ProcessLookupError):  # with all processes that the tests have started
             os.killpg(process.pid or 0, signal.SIGKILL)
         is_late = process.exitcode is None
         process.join()
@@ -115,7 +115,7 @@ class Checkout:
 
 @functools.cache
 def _server() -> Any:
-    """Where processes come from: one that has the libraries and nothing of the project."""
+    """Server that forks processes: it has imported the libraries and nothing of the project."""
     os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*LIBRARIES])
@@ -123,7 +123,7 @@ def _server() -> Any:
 
 
 def _run_pytest(folder: str, arguments: list[str], output: str) -> None:
-    """In a process of its own, in a group of its own: pytest on the copy in `folder`."""
+    """Run pytest on the copy in `folder`, in its own process and process group."""
     os.setsid()
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1), os.dup2(file, 2)
@@ -132,14 +132,14 @@ def _run_pytest(folder: str, arguments: list[str], output: str) -> None:
     sys.path[:0] = [f"{folder}/src", folder]
     import pytest
 
-    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the server has imported
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # about plugins that the server has imported
     status = pytest.main(["-qx", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={folder}", *quiet, *arguments])
     sys.stdout.flush()
     os._exit(int(status))
 
 
 def try_mutation(mutation: Mutation, checkout: Checkout, timeout: float) -> tuple[str, str]:
-    """(verdict, detail); verdicts are caught, survived, equivalent and broken (the entry is)."""
+    """Return (verdict, detail); verdicts are caught, survived, equivalent and broken (a faulty entry)."""
     problem = mutation.problem()
     if problem is not None:
         return "broken", problem
@@ -158,7 +158,7 @@ def try_mutation(mutation: Mutation, checkout: Checkout, timeout: float) -> tupl
 def try_all(
     mutations: Sequence[Mutation], *, jobs: int, timeout: float, trust: bool = False
 ) -> Iterator[tuple[Mutation, str, str]]:
-    """Every mutation with its verdict, in order."""
+    """Yield every mutation with its verdict, in order."""
     with tempfile.TemporaryDirectory(prefix="mutations-") as temporary, ThreadPoolExecutor(jobs) as pool:
         free: Queue[Checkout] = Queue()
         for number in range(jobs):
@@ -175,7 +175,7 @@ def try_all(
 
         try:
             yield from pool.map(attempt, mutations)
-        except BaseException:  # Ctrl-C: what has not begun does not begin
+        except BaseException:  # Ctrl-C: start no further mutations
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -184,10 +184,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line for each mutation and the count of each verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", default=[], help="names of YAML files in this folder; default: all")
-    parser.add_argument("--only", default="", help="entries alone whose file or text contains this")
+    parser.add_argument("--only", default="", help="only entries whose file or text contains this")
     parser.add_argument("--jobs", type=int, default=1, help="tests at a time (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds for the tests of a fault")
-    parser.add_argument("--trust", action="store_true", help="do not first run the tests without a fault")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds allowed for the tests of a fault")
+    parser.add_argument("--trust", action="store_true", help="do not run the tests without a fault first")
     options = parser.parse_args(arguments)
     chosen = [entry for entry in read_mutations(options.part) if options.only in f"{entry.file} {entry.find}"]
     counts: Counter[str] = Counter()
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _require_passing_tests(mutations: Sequence[Mutation], checkout: Checkout) -> None:
-    """A test that fails anyway would count as one that notices."""
+    """Check that the tests pass without a fault: a test that always fails would count as one that notices."""
     for arguments in sorted({entry.tests for entry in mutations if entry.tests and not entry.problem()}):
         status, output = checkout.test(shlex.split(arguments), 3600)
         if status != 0:
@@ -209,7 +209,7 @@ def _require_passing_tests(mutations: Sequence[Mutation], checkout: Checkout) ->
 
 
 def _link(source: str, target: str) -> None:
-    """A hard link where the file system allows it: models and pictures are never written."""
+    """Hard-link a file if the file system allows it, as models and pictures are never written."""
     try:
         os.link(source, target)
     except OSError:

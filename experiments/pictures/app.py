@@ -1,7 +1,7 @@
-"""README's pictures of the app, taken by a headless Chromium: python -m experiments.pictures.app
+"""Take the README's pictures of the app in a headless Chromium: python -m experiments.pictures.app
 
-Writes app_edit.png (a sample with a hat that a slider put on) and app_draw.png (an outline that became a cat) beside
-this file.
+Writes app_edit.png (a sample with a hat added by a slider) and app_draw.png (a drawn outline and its cat) beside this
+file.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from wplus.library import load
 
 FOLDER = Path(__file__).parent
 WAIT = 300  # seconds
-# Strokes of a cat's outline, in shares of the canvas: as the outlines are that the translator has seen.
+# Strokes of a cat's outline, in shares of the canvas, like the outlines that the translator was trained on.
 HEAD = [(0.62 + 0.27 * math.cos(each), 0.42 + 0.2 * math.sin(each)) for each in [step * 0.42 for step in range(16)]]
 EARS = [[(0.4, 0.32), (0.42, 0.12), (0.54, 0.23)], [(0.72, 0.24), (0.84, 0.12), (0.86, 0.34)]]
 EYES = [[(0.58, 0.42), (0.63, 0.46), (0.58, 0.5), (0.56, 0.45)], [(0.76, 0.42), (0.8, 0.46), (0.76, 0.5), (0.74, 0.45)]]
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def edited(tab: Browser, path: Path) -> Path:
-    """The sliders, one of them moved."""
+    """Take a picture of the sliders, one of them moved."""
     tab.click("#tab-edit-button")
     slider = "#edit-5 input[type=range]"  # of the first channel
     tab.settle(slider)
@@ -56,7 +56,7 @@ def edited(tab: Browser, path: Path) -> Path:
 
 
 def drawn(tab: Browser, path: Path) -> Path:
-    """The canvas with an outline, and what became of it."""
+    """Take a picture of the canvas with an outline and its translation."""
     tab.click("#tab-draw-button")
     tab.wait("document.querySelector('#sketch-canvas button[title=Brush]') !== null", WAIT)
     tab.settle("#sketch-canvas canvas")
@@ -77,7 +77,7 @@ def drawn(tab: Browser, path: Path) -> Path:
 
 
 def taken(tab: Browser, path: Path, last: str) -> Path:
-    """A picture of the page from its top to an element."""
+    """Take a picture of the page from its top to an element."""
     time.sleep(1)
     tab.run("window.scrollTo(0, 0)")
     height = tab.run(f"document.querySelector('{last}').getBoundingClientRect().bottom + scrollY") + 10

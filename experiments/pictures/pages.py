@@ -1,4 +1,4 @@
-"""README's pictures of a page, taken by a headless Chromium: python -m experiments.pictures.pages REPORT.html
+"""Take the README's pictures of a page in a headless Chromium: python -m experiments.pictures.pages REPORT.html
 
 Writes page_light.png (the table and the first figures), page_pictures.png (the grid of pictures) and page_phone.png
 (390 px wide, dark) beside this file.
@@ -13,13 +13,13 @@ from PIL import Image
 from experiments.browser import Browser, browser
 
 FOLDER = Path(__file__).parent
-COLOURS = 256  # of a picture's palette
+COLOURS = 256  # in a picture's palette
 
 
 def main() -> None:
     """Open the page and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path, help="what `wplus sweep report` wrote")
+    parser.add_argument("page", type=Path, help="page of `wplus sweep report`")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the pictures (default: %(default)s)")
     options = parser.parse_args()
     with browser() as tab:
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def taken(tab: Browser, path: Path, selector: str, *, height: int, above: int) -> Path:
-    """A picture of the page from an element on, with `above` pixels before it, after all its figures are drawn."""
+    """Take a picture of the page from `above` pixels before an element on, after all its figures are drawn."""
     top = tab.run(f"document.querySelector('{selector}').getBoundingClientRect().top + scrollY") - above
     for place in range(int(top), int(top) + height, 400):
         tab.run(f"window.scrollTo(0, {place})")

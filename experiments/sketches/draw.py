@@ -1,4 +1,4 @@
-"""Draw the example sketches: `python experiments/sketches/draw.py`. RGBA, 256 px; what is transparent is left open."""
+"""Draw the example sketches: `python experiments/sketches/draw.py`. RGBA, 256 px; transparent areas are left open."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 FOLDER = Path(__file__).with_name("cats")
-SIZE, SCALE = 256, 4  # px, and how much finer it is drawn, so that edges are smooth
+SIZE, SCALE = 256, 4  # px, and the supersampling factor for smooth edges
 Colour = tuple[int, ...]  # red, green, blue, and alpha where it is not 255
 
 WHITE, BLACK, GREY, DARK = (250, 250, 250), (20, 20, 20), (120, 118, 120), (70, 68, 70)
@@ -16,23 +16,23 @@ ORANGE, RUST, YELLOW, RED, BROWN, GREEN = (
 
 
 class Sketch:
-    """A transparent sheet and a brush; places are pixels of the finished sketch, `mirror` swaps left and right."""
+    """A transparent canvas and a brush; positions are pixels of the finished sketch, `mirror` swaps left and right."""
 
     def __init__(self, *, mirror: bool = False) -> None:
         self.image = Image.new("RGBA", (SIZE * SCALE, SIZE * SCALE), (0, 0, 0, 0))
         self._draw, self._mirror = ImageDraw.Draw(self.image), mirror
 
     def blob(self, centre: tuple[float, float], radii: tuple[float, float], colour: Colour) -> None:
-        """A filled ellipse."""
+        """Draw a filled ellipse."""
         (x, y), (rx, ry) = centre, radii
         self._draw.ellipse([*self._place(x, y, -rx, -ry), *self._place(x, y, rx, ry)], fill=colour)
 
     def patch(self, corners: list[tuple[float, float]], colour: Colour) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self._draw.polygon([self._place(*corner) for corner in corners], fill=colour)
 
     def stroke(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
-        """A line with round ends."""
+        """Draw a line with round ends."""
         self._draw.line(
             [self._place(*point) for point in points], fill=colour, width=round(width * SCALE), joint="curve"
         )
@@ -43,12 +43,12 @@ class Sketch:
         return ((SIZE - x if self._mirror else x) + dx) * SCALE, (y + dy) * SCALE
 
     def finished(self) -> Image.Image:
-        """At its size. Colours are averaged with their alpha, so that transparent ones do not show."""
+        """Return the sketch at its final size; colours are averaged with alpha, so transparent ones do not show."""
         return self.image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
 def body(sketch: Sketch, colour: Colour) -> None:
-    """Tail, body, head with two ears."""
+    """Draw tail, body and head with two ears."""
     sketch.stroke([(48, 45), (38, 90), (40, 150), (62, 205), (100, 240)], 24, colour)
     sketch.patch([(118, 165), (195, 165), (205, 256), (85, 256)], colour)
     sketch.blob((150, 112), (88, 70), colour)
@@ -57,14 +57,14 @@ def body(sketch: Sketch, colour: Colour) -> None:
 
 
 def eyes(sketch: Sketch) -> None:
-    """Large and white, looking to the right."""
+    """Draw large white eyes that look to the right."""
     for x, y in ((148, 112), (206, 104)):
         sketch.blob((x, y), (21, 23), WHITE)
         sketch.blob((x + 6, y + 2), (6, 9), BLACK)
 
 
 def mouth(sketch: Sketch) -> None:
-    """A nose and a smile."""
+    """Draw a nose and a smile."""
     sketch.blob((190, 138), (6, 4), BLACK)
     sketch.stroke([(165, 155), (185, 162), (208, 152)], 5, BLACK)
 
@@ -101,7 +101,7 @@ def orange_striped() -> Sketch:
 
 
 def only_eyes() -> Sketch:
-    """Two eyes; all else is left open."""
+    """Two eyes; everything else is left open."""
     sketch = Sketch()
     eyes(sketch)
     return sketch
@@ -118,7 +118,7 @@ def red_outline() -> Sketch:
 
 
 def faint_yellow() -> Sketch:
-    """Broad strokes of thin paint: the colour is a wish, not an order; the eyes are meant."""
+    """Broad strokes of thin paint: the colour is only a hint, the eyes are definite."""
     sketch = Sketch(mirror=True)
     body(sketch, (*YELLOW, 110))
     eyes(sketch)
@@ -126,7 +126,7 @@ def faint_yellow() -> Sketch:
 
 
 def brown_on_green() -> Sketch:
-    """A cat that looks to the left, and the background as well."""
+    """A cat that looks to the left, including the background."""
     sketch = Sketch(mirror=True)
     sketch.patch([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)], GREEN)
     body(sketch, BROWN)

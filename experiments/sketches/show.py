@@ -1,4 +1,4 @@
-"""Sketches above the pictures made of them: `python experiments/sketches/show.py runs/sketches`."""
+"""Show sketches above the images generated from them: `python experiments/sketches/show.py runs/sketches`."""
 
 import sys
 from pathlib import Path
@@ -15,20 +15,20 @@ TILE = 128  # px
 
 
 def on_chequers(sketch: Image.Image) -> Image.Image:
-    """An RGBA sketch on a chequered ground, which shows what is transparent."""
+    """Put an RGBA sketch on a chequered background, which shows transparency."""
     rows, columns = np.indices((sketch.height, sketch.width)) // 16
     ground = Image.fromarray(np.where((rows + columns) % 2, 170, 200).astype(np.uint8)).convert("RGBA")
     return Image.alpha_composite(ground, sketch)
 
 
 def tile(image: Image.Image, resample: Image.Resampling) -> Tensor:
-    """An RGB image (3, 128, 128), uint8."""
+    """Read an RGB image (3, 128, 128), uint8."""
     pixels = np.array(image.convert("RGB").resize((TILE, TILE), resample))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def main(folder: Path) -> None:
-    """Write results.png beside this file, from a folder of inversions."""
+    """Write results.png beside this file from a folder of inversions."""
     names = sorted(path.stem for path in (HERE / "cats").glob("*.png"))
     sketches = [on_chequers(Image.open(HERE / "cats" / f"{name}.png")) for name in names]
     pictures = [Image.open(folder / "images" / f"{name}.png") for name in names]
