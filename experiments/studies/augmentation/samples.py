@@ -1,4 +1,4 @@
-"""Draws what each generator of the study shows when it is asked for the digits 0 to 9, row by row.
+"""Draw samples of the digits 0 to 9 by each generator of the study, row by row.
 
 python -m experiments.studies.augmentation.samples runs/sweeps/augmentation
 """
@@ -23,14 +23,14 @@ NUM_CLASSES, NUM_ROWS = 10, 3
 def main() -> None:
     """Read the sweep, write digits.png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("digits.png"), help="beside this file")
     options = parser.parse_args()
     print(drawn(trained(SweepFolder(options.folder)), options.output))
 
 
 def trained(sweep: SweepFolder) -> dict[str, Path]:
-    """What varies -> the model of seed 0."""
+    """Varied options -> the model of seed 0."""
     states = sweep.states()
     return {
         " ".join(str(value) for key, value in job.point.items() if key != SEED): Path(states[job.id].run_dir)
@@ -41,7 +41,7 @@ def trained(sweep: SweepFolder) -> dict[str, Path]:
 
 
 def drawn(models: Mapping[str, Path], path: Path) -> Path:
-    """Rows of ten digits each, under the names of their generators."""
+    """Draw rows of ten digits each, under the names of their generators."""
     rows, titles = [], []
     for name, file in models.items():
         images = digits(wplus.load(file, needs=["generator"]).generator)
@@ -55,7 +55,7 @@ def drawn(models: Mapping[str, Path], path: Path) -> Path:
 
 @torch.no_grad()
 def digits(generator: GeneratorNetwork) -> torch.Tensor:
-    """Images (30, C, R, R) in [-1, 1] of the classes in turn, of latents that are always the same ones."""
+    """Images (30, C, R, R) in [-1, 1] of the classes in turn, from fixed latents."""
     z = torch.randn(NUM_ROWS * NUM_CLASSES, generator.z_dim, generator=torch.Generator().manual_seed(0))
     return generator(z, labels_in_turn(generator, len(z), each_class=True))
 

@@ -1,4 +1,4 @@
-"""Training images per second of each model: all phases, each as often as it comes, measured in turns in one process."""
+"""Measure training images per second of each model: all phases at their intervals, in turns in one process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,13 +11,13 @@ from wplus.core.runtime import Runtime
 from wplus.data import ImageSet, cat_images
 from wplus.training.gan import GanModule
 
-STEPS = 16  # of a turn: every phase comes, lazy penalties too
+STEPS = 16  # per turn, so that every phase occurs, including lazy penalties
 TURNS = 3
-LAST = 1_000_000_000  # images seen: whatever grows has grown
+LAST = 1_000_000_000  # images seen: progressive growing has finished
 
 
 def training_speed(models: Mapping[str, Sequence[str]], turns: int = TURNS) -> dict[str, float]:
-    """Name -> images per second of the whole networks; `models` holds overrides of train.py's configuration."""
+    """Name -> images per second of the full networks; `models` has overrides of train.py's configuration."""
     runtime = Runtime.prepare("auto")
     tasks, batches = {}, {}
     for name, overrides in models.items():
@@ -28,7 +28,7 @@ def training_speed(models: Mapping[str, Sequence[str]], turns: int = TURNS) -> d
 
 
 def build_gan(overrides: Sequence[str], runtime: Runtime) -> tuple[GanModule, ImageSet]:
-    """What train.py would train, at the end of its growth, and the images."""
+    """Build what train.py would train, fully grown, and the images."""
     config = composed("train", overrides)
     data = cat_images(resolution=config["data"]["resolution"], num_images=256)
     training = build(
@@ -46,7 +46,7 @@ def build_gan(overrides: Sequence[str], runtime: Runtime) -> tuple[GanModule, Im
 
 
 def steps(module: GanModule, data: ImageSet) -> Callable[[], None]:
-    """A turn of a game: `STEPS` steps on the same images."""
+    """Run one turn: `STEPS` steps on the same images."""
     optimizers = module.configure_optimizers()
     images, labels = (part.to(module.device) for part in data.batch(torch.arange(module.batch_size)))
 

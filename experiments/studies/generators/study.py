@@ -1,11 +1,11 @@
-"""Six generators, from the first GAN to today's, on the same images: what does each of them reach?
+"""Compare six generators, from the first GAN to today's, on the same images.
 
     python -m experiments.studies.generators.study
 
-trains every model of `MODELS` by its preset for the bundled cats on the same number of images, measures them alike, and
-writes table.md, table.json and a grid of each into the output folder (README.md beside this file explains the columns).
-Every step is a command that works by itself and continues where it was; so does this one. `--models` runs some of
-them, for several machines or cores; the last of them, without `--models`, writes the table of all.
+trains every model of `MODELS` with its preset for the bundled cats on the same number of images, measures them in the
+same way, and writes table.md, table.json and a grid of each into the output folder (README.md beside this file
+explains the columns). Every step is a separate command that resumes where it stopped, and so does this script.
+`--models` runs some of them, for several machines or cores; a last run without `--models` writes the table of all.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from experiments.run_command import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Name -> the preset, and what of it follows the length of the run; {kimg} stands for that.
+# Name -> the preset, and the settings that depend on the length of the run, {kimg}.
 MODELS: dict[str, tuple[str, list[str]]] = {
     "mlp_gan": ("mlp_gan_cats", []),
     "dcgan": ("dcgan_cats", []),
@@ -30,12 +30,12 @@ KIMG = 40
 
 
 def main() -> None:
-    """Run what is missing, then write the table and the pictures."""
+    """Run missing steps, then write the table and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/study-generators"), help="default: %(default)s")
     parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS), help="default: all, and the table")
     parser.add_argument("--kimg", type=float, default=KIMG, help="training images, in thousands (default: %(default)s)")
-    parser.add_argument("--num-images", type=int, default=5000, help="generated to measure (default: %(default)s)")
+    parser.add_argument("--num-images", type=int, default=5000, help="generated images (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads of a training (default: torch's choice)")
     options = parser.parse_args()
     for command in commands(options.output, options.models, options.kimg, options.num_images, options.threads):
@@ -66,7 +66,7 @@ def commands(
 
 
 def overrides(name: str, kimg: float) -> list[str]:
-    """Of train.py's configuration: the model's preset for so many images."""
+    """Overrides of train.py's configuration: the model's preset for this many images."""
     preset, extra = MODELS[name]
     return [f"experiment={preset}", f"schedule.kimg={kimg:g}", *(item.format(kimg=f"{kimg:g}") for item in extra)]
 

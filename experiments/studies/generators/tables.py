@@ -1,4 +1,4 @@
-"""From the folders of the study to its answer: a table with intervals, and a grid of each model."""
+"""Make the table with intervals and a grid of each model from the folders of the study."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from wplus.core.files import atomic_write, write_json
 from wplus.tracking.local import read_result
 
 EXTRACTOR = "effnet_lite0"
-# Value's name -> heading and number format.
+# Name of a value -> heading and number format.
 COLUMNS = {
     f"fd_{EXTRACTOR}": (f"fd_{EXTRACTOR}", ".0f"),
     f"kd_{EXTRACTOR}": (f"kd_{EXTRACTOR}", ".2f"),
@@ -21,11 +21,11 @@ COLUMNS = {
     f"recall_{EXTRACTOR}": ("recall", ".3f"),
     "ppl_zfull": ("path length in z", ".1f"),
 }
-GRID_ROWS = 4  # of the run's last grid
+GRID_ROWS = 4  # taken from the run's last grid
 
 
 def write_tables(output: Path, speed: Mapping[str, float]) -> None:
-    """table.md, table.json and grid_MODEL.png in `output`; `speed` is in images per second."""
+    """Write table.md, table.json and grid_MODEL.png into `output`; `speed` is in images per second."""
     rows = {name: row(output / name) | {"images_per_s": speed[name]} for name in MODELS}
     text = markdown(rows)
     atomic_write(output / "table.md", lambda file: file.write(text.encode()))
@@ -36,7 +36,7 @@ def write_tables(output: Path, speed: Mapping[str, float]) -> None:
 
 
 def row(folder: Path) -> dict[str, Any]:
-    """What was measured of a run, and how large its networks are."""
+    """Measurements of a run, and the sizes of its networks."""
     measured = read_result(folder / "measured")["values"]
     measured = {name.removeprefix("evaluate/"): entry for name, entry in measured.items()}
     found = {column: entry_of(measured, column) for column in COLUMNS}
@@ -48,14 +48,14 @@ def row(folder: Path) -> dict[str, Any]:
 
 
 def entry_of(measured: Mapping[str, Any], column: str) -> dict[str, Any]:
-    """The entry whose name is `column`, or begins with it (what differs from the papers' protocol is appended)."""
+    """The entry whose name is or begins with `column` (names append differences from the papers' protocol)."""
     name = next((name for name in measured if name == column), None)
     name = name or next(name for name in measured if name.startswith(f"{column}_"))
     return {"name": name, "value": measured[name]["value"], "interval": measured[name].get("interval")}
 
 
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line a model, every value with its interval."""
+    """Make a table with one line per model, every value with its interval."""
     headings = ["model", *(heading for heading, _ in COLUMNS.values()), "images/s", "parameters of G, D"]
     lines = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
     for name, found in rows.items():
@@ -73,7 +73,7 @@ def shown(entry: Mapping[str, Any], style: str) -> str:
 
 
 def picture(folder: Path) -> Image.Image:
-    """The first rows of the run's last grid."""
+    """Write the first rows of the run's last grid."""
     last = max((folder / "samples").glob("kimg-*.png"))
     grid = Image.open(last)
     return grid.crop((0, 0, grid.width, grid.height * GRID_ROWS // 8))

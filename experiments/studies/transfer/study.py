@@ -1,10 +1,10 @@
-"""400 cats of another domain: from scratch, from trained networks, with some layers of the discriminator frozen?
+"""Train on 400 cats of another domain: from scratch, from trained networks, with frozen discriminator layers.
 
     python -m experiments.studies.transfer.study
 
-trains the cats32 preset on the same few images in each way and for the same number of images, measures the kernel
+trains the cats32 preset in each way on the same few images and for the same number of images, measures the kernel
 distance to 3,389 other cats of that domain, and writes table.md into the output folder (README.md beside this file has
-the answer). Every step is a command that works by itself and continues where it was; so does this one.
+the answer). Every step is a separate command that resumes where it stopped, and so does this script.
 """
 
 import argparse
@@ -19,22 +19,22 @@ ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
 SOURCE, CRITIC = MODELS / "cats32.safetensors", MODELS / "cats32_discriminator.safetensors"
 
-# Loud backgrounds, cats that wander and change their size, none of them mirrored; the networks know calm, centred ones.
+# Loud backgrounds, cats of varying position and size, none mirrored; the networks were trained on calm, centred ones.
 DOMAIN = ["data.background=1.0", "data.shift=0.1", "data.scale=0.3", "data.flip=0"]
 FEW, MANY = ["data.num_images=400", "data.seed=1"], ["data.num_images=4000", "data.seed=2"]
 START = [f"transfer.checkpoint=[{SOURCE},{CRITIC}]"]
-ARMS: dict[str, list[str]] = {  # name -> what it starts from
+ARMS: dict[str, list[str]] = {  # name -> its initialisation
     "scratch": [],
     "generator": [f"transfer.checkpoint={SOURCE}"],
     "both": START,
     "frozen": [*START, "transfer.freeze_discriminator=4"],  # the block at 32 px
 }
 KIMG = 2.0
-EMA_KIMG = 0.5  # half-life of the average in all of them: the preset's 10 kimg are longer than the run
+EMA_KIMG = 0.5  # half-life of the average in all of them; the preset's 10 kimg exceed the length of the run
 
 
 def main() -> None:
-    """Run what is missing, then write the table."""
+    """Run missing steps, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/study-transfer"), help="default: %(default)s")
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS), help="default: all")
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def train(name: str, output: Path, kimg: float) -> list[str]:
-    """One way to start, on the few images."""
+    """Command of a training on the few images, with one initialisation."""
     return [
         "train", "experiment=cats32", *DOMAIN, *FEW, *ARMS[name], f"training.hparams.ema_kimg={EMA_KIMG}",
         f"schedule.kimg={kimg:g}", f"schedule.snapshot_kimg={kimg / 2:g}", "probes=[]", "tracking=local",
@@ -62,7 +62,7 @@ def train(name: str, output: Path, kimg: float) -> list[str]:
 
 
 def measure(model: Path, output: Path) -> list[str]:
-    """Against many cats of the domain that no run has seen."""
+    """Command of the evaluation against many cats of the domain that no run has seen."""
     return [
         "evaluate", f"checkpoint={model}", "metrics=[kd]", "metrics.kd.num_generated=2000", *DOMAIN, *MANY,
         "tracking=local", "group=study-transfer", f"run_dir={output}",
@@ -70,12 +70,12 @@ def measure(model: Path, output: Path) -> list[str]:
 
 
 def folder(output: Path, name: str) -> Path:
-    """Where the numbers of a row are."""
+    """Folder with the numbers of a row."""
     return output / "measured" / name.replace(" ", "_")
 
 
 def write_table(output: Path, names: Sequence[str]) -> Path:
-    """The kernel distance of each, times 1000 as papers have it, with its interval; marked where its net has taught."""
+    """Make a table of kernel distances, times 1000 as in papers, with intervals; marked if training used the net."""
     lines = ["| start | kernel distance x 1000 (effnet_lite0) | 95 % interval |", "|---|---|---|"]
     for name in names:
         values = json.loads((folder(output, name) / "result.json").read_text())["values"]
