@@ -1,4 +1,4 @@
-"""What every test gets: fixed seeds, one thread, no network, W&B offline in a temporary folder."""
+"""Fixtures for every test: fixed seeds, one thread, no network, W&B offline in a temporary folder."""
 
 import os
 import random

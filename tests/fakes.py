@@ -1,4 +1,4 @@
-"""Stand-ins that the whole suite shares; a section for each package."""
+"""Stand-ins shared by the whole suite; a section for each package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A path, a retiming and a path metric as somebody else would write them, outside of the package."""
+"""A path, a retiming and a path metric as a user would write them, outside of the package."""
 
 from wplus.interpolation.path import Curve
 from wplus.interpolation.paths import lerp

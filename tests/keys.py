@@ -1,4 +1,4 @@
-"""The keys that a command has logged, and those of them that are not of the one scheme."""
+"""The keys that a command has logged, and those that violate the naming scheme."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""One of each kind as somebody else would write it, outside of the package: nothing is registered."""
+"""One plugin of each kind as a user would write it, outside of the package: nothing is registered."""
 
 import torch
 from torch import Tensor

@@ -1,11 +1,11 @@
-"""A GPU that is none: tensors that say they are on cuda:0, hold numbers of the CPU, and do not mix with its tensors.
+"""Pretend a GPU: tensors that claim to be on cuda:0, hold CPU data, and cannot be mixed with CPU tensors.
 
     with pretended_gpu() as gpu:
         generator.to("cuda")        # and whole commands with device=cuda:0
     gpu.waits, gpu.uploads          # what made the host wait, and what it sent, by line of the package
 
-What is computed is computed by the CPU's kernels, so results can be compared with the CPU's bit for bit. What this
-cannot show: kernels, cuDNN's choices, rounding, memory, streams, races and NCCL.
+The CPU's kernels do the computing, so results can be compared with the CPU's bit for bit. This cannot
+show: kernels, cuDNN's choices, rounding, memory, streams, races and NCCL.
 """
 
 from __future__ import annotations

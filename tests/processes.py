@@ -1,4 +1,4 @@
-"""Real processes that start at once: forked from a server that has torch and its like imported, but nothing of ours."""
+"""Real processes that start quickly: forked from a server that has imported torch and similar, but not this package."""
 
 import atexit
 import contextlib

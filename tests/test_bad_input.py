@@ -1,4 +1,4 @@
-"""Each mistake of a user gets one sentence with the value and what is allowed; nothing is left behind, nothing lost."""
+"""Every user error gets one sentence with the value and what is allowed; nothing is left behind, nothing is lost."""
 
 from collections.abc import Callable
 from pathlib import Path

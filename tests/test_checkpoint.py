@@ -1,4 +1,4 @@
-"""The shared format: a file rebuilds exactly what was saved, and nothing that does not belong is believed."""
+"""The shared format: a file rebuilds exactly what was saved, and foreign content is not trusted."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What commands share: images inverted on the way, inverters as functions, weight deltas, labelled codes."""
+"""What commands share: inverting input images, inverters as functions, weight deltas, labelled latents."""
 
 import functools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What jobs ask is found out cheaply, and is what Hydra's whole composition says."""
+"""What jobs request is determined cheaply, and equals Hydra's full composition."""
 
 from pathlib import Path
 

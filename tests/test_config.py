@@ -1,4 +1,4 @@
-"""From command line to plain values: building, refusing in one sentence, naming runs."""
+"""From the command line to plain values: building, refusing in one sentence, naming runs."""
 
 import functools
 import json

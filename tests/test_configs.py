@@ -1,4 +1,4 @@
-"""Every option of every group composes, names things that exist, and passes them arguments that they take."""
+"""Every option of every group composes, names existing objects, and passes them arguments that they accept."""
 
 import functools
 import inspect

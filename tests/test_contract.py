@@ -1,4 +1,4 @@
-"""The rules of the house, each proved to bite: who may import whom, who builds, what is never opened."""
+"""The project's architecture rules, each proved to detect violations: imports, builders, forbidden reads."""
 
 import ast
 import functools

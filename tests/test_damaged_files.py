@@ -1,4 +1,4 @@
-"""Every kind of file, damaged in every way: a refusal is one printable sentence that names the file, nothing else."""
+"""Every kind of file, damaged in every way: the refusal is exactly one printable sentence that names the file."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The site: every link leads somewhere, what its pages show runs, and mkdocs builds it without a warning."""
+"""The site: every link resolves, the examples on its pages run, and mkdocs builds it without warnings."""
 
 import importlib.util
 import os

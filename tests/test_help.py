@@ -1,4 +1,4 @@
-"""What the commands say of themselves, from the comments of their configs and from signatures."""
+"""The help of the commands, from the comments of their configs and from signatures."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Hydra's grammar of several values as a sweep: what varies, what is searched, what it is called."""
+"""Hydra's grammar for several values, as a sweep: what varies, what is searched, and its name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The list of mutations fits the source, and the runner tells faults that are noticed from faults that are not."""
+"""The list of mutations fits the source, and the runner distinguishes detected from undetected faults."""
 
 import shlex
 from pathlib import Path

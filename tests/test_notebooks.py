@@ -1,4 +1,4 @@
-"""The notebooks run from their first cell to the last, in an empty folder; they are committed without outputs."""
+"""The notebooks run from the first cell to the last in an empty folder, and are committed without outputs."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Overrides as people type them: made readable, refused with the cure, old names with the new ones."""
+"""Overrides as users type them: made readable, or refused with a remedy; old names map to new ones."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""The installed package is whole: commands, configs and data are in the wheel, and nothing is declared in vain."""
+"""The installed package is complete: commands, configs and data are in the wheel, and all declarations are used."""
 
 import ast
 import functools

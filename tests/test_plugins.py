@@ -1,4 +1,4 @@
-"""Whatever has a kind can be added from outside: one function or class, one YAML in a folder of one's own."""
+"""Every kind of plugin can be added from outside: one function or class, and one YAML in the user's folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""README says what is true: its tree exists, its commands compose, its targets and extras are there."""
+"""The README is correct: its tree exists, its commands compose, its targets and extras are there."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Commands as a shell sees them: exit statuses, one process a folder, sweeps that end when they are asked to."""
+"""Commands as a shell sees them: exit statuses, one process per folder, sweeps that stop on request."""
 
 import os
 import pkgutil

@@ -1,4 +1,4 @@
-"""What conftest.py and pyproject.toml promise to every test."""
+"""What conftest.py and pyproject.toml guarantee for every test."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The whole way at 16 px through the real commands: train, invert, interpolate, evaluate, report."""
+"""End to end at 16 px with the real commands: train, invert, interpolate, evaluate, report."""
 
 import json
 import re

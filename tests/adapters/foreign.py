@@ -1,4 +1,4 @@
-"""Files in the layouts of other projects, written for tests: NVlabs' pickles, without NVlabs' code."""
+"""Write files in the layouts of other projects for tests: NVlabs' pickles, without NVlabs' code."""
 
 import io
 import pickle

@@ -1,7 +1,7 @@
-"""Files that would run something, fill the memory, overflow the stack or lie, by kind; and the parts of them.
+"""Files that would run code, fill memory, overflow the stack or lie, by kind; and their building blocks.
 
-`RUN` are files for a shell command, which an ordinary unpickler would run. `REFUSED` are all: what a file holds, and
-what the refusal must say of it. `READ` are forms of some of them that mean no harm: they show what it hinges on.
+`RUN` makes files with a shell command that an ordinary unpickler would run. `REFUSED` has all files with the text that
+the refusal must contain. `READ` has harmless variants of some of them, which show what the refusal depends on.
 """
 
 import builtins

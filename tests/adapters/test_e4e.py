@@ -1,4 +1,4 @@
-"""Files of e4e, pSp and ReStyle, with a backbone of one unit per stage and few numbers per code."""
+"""Files of e4e, pSp and ReStyle, with a backbone of one unit per stage and small latents."""
 
 import argparse
 import json

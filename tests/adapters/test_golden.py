@@ -1,4 +1,4 @@
-"""Our networks against inputs and outputs of the published implementations; see the README beside the cases."""
+"""Compare our networks with inputs and outputs of the published implementations; see the README beside the cases."""
 
 import importlib.util
 import json

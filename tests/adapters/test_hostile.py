@@ -1,4 +1,4 @@
-"""Foreign files that mean harm: each is refused by name, in one sentence, and neither runs nor takes anything."""
+"""Malicious foreign files: each is refused by name in one sentence, without running code or exhausting memory."""
 
 import contextlib
 import copyreg

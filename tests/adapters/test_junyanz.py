@@ -1,4 +1,4 @@
-"""Networks of pix2pix and CycleGAN, written down once more as nested sequences: the same names, the same images."""
+"""pix2pix and CycleGAN networks, rewritten as nested sequences: same names, same images."""
 
 from collections import OrderedDict
 from functools import partial

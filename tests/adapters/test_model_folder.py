@@ -1,4 +1,4 @@
-"""A folder that the hub could show: it loads without the hub's libraries, and is never half of anything."""
+"""Model folders for the hub: they load without the hub's libraries and are never left incomplete."""
 
 import json
 import re

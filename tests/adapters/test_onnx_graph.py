@@ -1,4 +1,4 @@
-"""Graphs compute what the networks compute, for every batch size, in a runtime that is not torch."""
+"""Exported graphs compute the same as the networks, for every batch size, in a runtime other than torch."""
 
 import json
 from pathlib import Path

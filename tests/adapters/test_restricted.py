@@ -1,4 +1,4 @@
-"""What is read of pickles and torch files, against Python's and torch's own readers."""
+"""The restricted reader of pickles and torch files, against Python's and torch's own readers."""
 
 import argparse
 import io

@@ -1,4 +1,4 @@
-"""A small app that draws without a progress bar, and without an end while the file that is named exists."""
+"""A small app that draws without a progress bar, and does not finish while a given file exists."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""`wplus app` that prints when drawing begins and ends, slowly enough for two to meet."""
+"""`wplus app` that prints when drawing begins and ends, slowly enough for two requests to overlap."""
 
 import sys
 import time

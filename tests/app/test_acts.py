@@ -1,4 +1,4 @@
-"""What stands behind the app's buttons, and what it refuses; without gradio."""
+"""The functions behind the app's buttons, and what they refuse; without gradio."""
 
 import numpy as np
 import pytest

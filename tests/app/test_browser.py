@@ -1,4 +1,4 @@
-"""The app in a headless Chromium: by clicks, uploads and strokes; nothing leaves the machine, nobody sees another."""
+"""The app in a headless Chromium: clicks, uploads and strokes; no traffic leaves the machine, sessions are separate."""
 
 import re
 import signal

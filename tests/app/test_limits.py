@@ -1,4 +1,4 @@
-"""What one request to the app may take, and how many may wait; spoken to as the page does, without a browser."""
+"""Limits on a request to the app and on the queue, tested over the page's protocol without a browser."""
 
 import json
 import re

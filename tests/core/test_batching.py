@@ -1,4 +1,4 @@
-"""Batches of any size: what comes out is what went in, computed in batches of a least or of a fixed size."""
+"""Batches of any size: the outputs match the inputs, computed in batches of a minimum or fixed size."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What makes two configurations one question: values however they are written, files by their content."""
+"""When two configurations count as the same: values in any notation, files by their content."""
 
 import shutil
 import zipfile

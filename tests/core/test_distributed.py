@@ -1,4 +1,4 @@
-"""Alone, nothing is exchanged; torchrun's processes meet; what two exchange is in tests/evaluation/two_measuring.py."""
+"""A single process exchanges nothing; torchrun's processes connect; more in tests/evaluation/two_measuring.py."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, whatever goes wrong on the way."""
+"""Files are written completely or not at all, whatever goes wrong."""
 
 import errno
 import json

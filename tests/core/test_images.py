@@ -1,4 +1,4 @@
-"""The border between bytes and floats, and what is written as pictures."""
+"""Conversion between bytes and floats, and writing pictures."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A folder's lock: refused to a second process, free the moment its owner is gone, however it went."""
+"""A folder's lock: refused to a second process, released as soon as its owner ends, however it ends."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Peak memory so far is that of the outermost block, whatever blocks within it start afresh."""
+"""The peak memory of the outermost block covers blocks within it that reset the peak."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Progress on outputs that are no terminal, and its estimates."""
+"""Progress on outputs that are not terminals, and its estimates."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What is drawn depends on seed, name, purpose and position alone."""
+"""Random draws depend only on seed, name, purpose and position."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""A device that was asked for exists, or the run does not start."""
+"""A run starts only if the requested device exists."""
 
 import contextlib
 import ctypes

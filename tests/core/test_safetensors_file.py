@@ -1,4 +1,4 @@
-"""Files of a kind: what is written comes back, and everything else is told in a sentence."""
+"""Typed files: what is written can be read back, and everything else is refused in a sentence."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Variables that are set but empty, and users without a home."""
+"""Variables that are set but empty, and users without a home folder."""
 
 import os
 from pathlib import Path

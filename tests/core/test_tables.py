@@ -1,4 +1,4 @@
-"""Tables of methods: their numbers, their files, what is missing."""
+"""Tables of methods: their numbers, their files, missing values."""
 
 import csv
 import json

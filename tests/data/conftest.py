@@ -1,4 +1,4 @@
-"""A cache that the tests of this folder share, folders and zips of pictures, and a set of numbered images."""
+"""A cache shared by the tests of this folder, folders and zips of pictures, and a set of numbered images."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""Two domains: pairs in three layouts, unpaired sets, and tasks drawn of the cats, whose truth is known."""
+"""Two domains: pairs in three layouts, unpaired sets, and tasks rendered from the cats, with known ground truth."""
 
 import itertools
 from pathlib import Path

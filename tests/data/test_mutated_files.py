@@ -1,4 +1,4 @@
-"""Damaged files are read or named, whatever reads them; see experiments/benchmarks/mutated_files.py for a thousand."""
+"""Damaged files are read or named by every reader; experiments/benchmarks/mutated_files.py tries a thousand."""
 
 import pytest
 

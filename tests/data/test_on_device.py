@@ -1,4 +1,4 @@
-"""Images that stay on a device: the same batches, each image decoded and sent once, and where they fit at all."""
+"""Images that stay on a device: the same batches, each image decoded and sent once, and whether they fit."""
 
 import itertools
 

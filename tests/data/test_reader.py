@@ -1,4 +1,4 @@
-"""Labels of any source, and the split that a name decides."""
+"""Labels of any source, and the split determined by a name."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a command can be pointed at."""
+"""The kinds of input that a command accepts."""
 
 import os
 from functools import partial

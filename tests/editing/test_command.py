@@ -1,4 +1,4 @@
-"""`wplus directions`, `edit` and `consistency` as a user starts them, from another folder."""
+"""`wplus directions`, `edit` and `consistency` as a user runs them, from another folder."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What edits achieve and keep: closed forms, and a classifier of planted factors."""
+"""What edits achieve and preserve: closed forms, and a classifier of planted factors."""
 
 import numpy as np
 import pytest

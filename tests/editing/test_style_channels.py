@@ -1,4 +1,4 @@
-"""Channels of StyleSpace: planted ones are found, and an edit moves its channel alone."""
+"""Channels of StyleSpace: planted ones are found, and an edit moves only its channel."""
 
 from pathlib import Path
 

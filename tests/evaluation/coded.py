@@ -1,4 +1,4 @@
-"""Autoencoders whose codes, bounds and errors are known, and what metrics of codes are given."""
+"""Autoencoders with known codes, bounds and errors, and contexts for metrics of codes."""
 
 import math
 from typing import Any

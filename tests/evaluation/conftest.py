@@ -1,4 +1,4 @@
-"""Tiny networks, and what metrics are given."""
+"""Tiny networks, and contexts for metrics."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""Every metric of configs/metrics with small numbers and stand-ins for its networks, but those with tests of their own:
-what they measure by is more than a net."""
+"""Every metric of configs/metrics with small sizes and stand-in networks, except those with separate tests:
+they need more than a network to measure with."""
 
 import functools
 from functools import partial

@@ -1,4 +1,4 @@
-"""AUROC against slow counts of pairs, and images that a linear model cannot code."""
+"""AUROC against slow counts of pairs, and images that a linear model cannot encode."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Metrics of classes: what a generator draws of each class, against painters that do it well, mix it up, or copy."""
+"""Metrics of classes, with generators that draw each class well, mix them up, or copy."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`wplus evaluate` as a user starts it, from another folder, and every metric's config."""
+"""`wplus evaluate` as a user runs it, from another folder, and every metric's config."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bounds of a linear-Gaussian model, whose log-likelihood is known; and what is refused."""
+"""Bounds of a linear-Gaussian model with a known log-likelihood; and refusals."""
 
 import math
 from functools import partial

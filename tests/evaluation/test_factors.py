@@ -1,4 +1,4 @@
-"""Planted drops are seen: a value that is missing, few values, pairs that never meet, copies; misnaming is no value."""
+"""Planted failures are detected: a missing value, few values, pairs that never occur, copies; but not misnaming."""
 
 from dataclasses import replace
 

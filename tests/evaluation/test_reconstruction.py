@@ -1,4 +1,4 @@
-"""Errors of reconstructions that are known, of autoencoders and of an encoder for a GAN."""
+"""Known reconstruction errors, of autoencoders and of an encoder for a GAN."""
 
 import pytest
 import torch

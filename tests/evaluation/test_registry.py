@@ -1,4 +1,4 @@
-"""What is true of every metric of configs/metrics, whatever it measures."""
+"""Properties of every metric in configs/metrics."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Probes of codes against scikit-learn's and planted truths."""
+"""Probes of codes, against scikit-learn's and planted truths."""
 
 import numpy as np
 import pytest

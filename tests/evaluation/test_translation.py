@@ -1,4 +1,4 @@
-"""`wplus translate`: a folder in, a folder out, either way, again and again; and scores where the truth is known."""
+"""`wplus translate`: a folder in, a folder out, in both directions, repeatedly; scores against the ground truth."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Started twice by test_registry.py, as by torchrun: two_measuring.py CACHE; prints "same".
 
-What two processes measure together must be what one measures alone: the second half runs after the group has ended.
+Two processes together must measure the same as one alone: the second half runs after the group has ended.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""interpolate.py as a user starts it, from another folder."""
+"""interpolate.py as a user runs it, from another folder."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""invert.py as a user starts it, from another folder."""
+"""invert.py as a user runs it, from another folder."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""Folders of inversions compared: on common images, of equal pixels, by equal instruments."""
+"""Comparing folders of inversions: on common images, with equal pixels and equal instruments."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Inversion by an encoder: one pass, or several that correct each other."""
+"""Inversion by an encoder: one pass, or several that correct one another."""
 
 import functools
 

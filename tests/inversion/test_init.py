@@ -1,4 +1,4 @@
-"""Where inversions start."""
+"""Initialisations of inversions."""
 
 import pytest
 import torch

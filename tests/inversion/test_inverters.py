@@ -1,4 +1,4 @@
-"""What holds of every inverter in configs/inverter, in every space, whoever adds one."""
+"""Properties of every inverter in configs/inverter, in every space, including ones added later."""
 
 import dataclasses
 import functools

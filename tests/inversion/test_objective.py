@@ -1,4 +1,4 @@
-"""The loss that an inversion minimises: its terms, its weights, its refusals, its noise maps."""
+"""The loss that an inversion minimises: its terms, weights, refusals and noise maps."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Pivotal tuning: the image is reached by a small change of the weights, others stay."""
+"""Pivotal tuning: a small change of the weights reproduces the image and leaves others unchanged."""
 
 import functools
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What is kept on the way: history, the best parameters, images that are done."""
+"""What is kept during a search: history, the best parameters, finished images."""
 
 import pytest
 import torch

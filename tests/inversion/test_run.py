@@ -1,4 +1,4 @@
-"""A folder in, a folder out; continued, refused, tracked."""
+"""A folder in, a folder out; resuming, refusals, tracking."""
 
 import csv
 import functools

@@ -1,4 +1,4 @@
-"""A sketch becomes an image: what was drawn counts, what was not does not."""
+"""A sketch becomes an image: drawn areas count, others do not."""
 
 import functools
 

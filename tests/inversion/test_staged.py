@@ -1,4 +1,4 @@
-"""Two searches, one after the other."""
+"""Inversion by two searches in sequence."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""The generator that latents belong to, and what a latent or a weight delta holds."""
+"""The generator that latents belong to, and contents of a latent and a weight delta."""
 
 import dataclasses
 import json

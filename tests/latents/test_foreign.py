@@ -1,4 +1,4 @@
-"""Latents as other projects write them."""
+"""Latents in the formats of other projects."""
 
 import pickle
 from pathlib import Path

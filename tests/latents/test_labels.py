@@ -1,4 +1,4 @@
-"""Labels of any form on their way: from the data into the checkpoint, and from a user to a generator."""
+"""Labels of any form, from the data into the checkpoint, and from a user to a generator."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Latent files: what goes in comes out, and nothing that does not belong comes in."""
+"""Latent files round-trip, and foreign content is refused."""
 
 import re
 

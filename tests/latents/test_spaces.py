@@ -1,4 +1,4 @@
-"""The latent spaces: known truths of each, the ways between them, and one from outside."""
+"""The latent spaces: known properties of each, conversions between them, and a user-defined one."""
 
 from dataclasses import replace
 

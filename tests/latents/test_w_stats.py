@@ -1,4 +1,4 @@
-"""W made normal: closed forms on a normal distribution, and on samples of a mapping network."""
+"""Whitening of w: closed forms on a normal distribution, and on samples of a mapping network."""
 
 import torch
 import torch.nn.functional as F

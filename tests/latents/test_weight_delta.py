@@ -1,4 +1,4 @@
-"""Changes of weights: exact, small, and bound to their generator and latent."""
+"""Weight deltas: exact, small, and bound to their generator and latent."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A stand-in of Hugging Face's hub on 127.0.0.1: makes repositories, takes commits, hands out files."""
+"""A stand-in for Hugging Face's hub on 127.0.0.1 that creates repositories, takes commits and serves files."""
 
 import base64
 import hashlib

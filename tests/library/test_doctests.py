@@ -1,4 +1,4 @@
-"""Every example in a docstring is true."""
+"""Every example in a docstring runs."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""Models go to Hugging Face's hub and come back, tried with a stand-in of it on this machine."""
+"""Models are uploaded to Hugging Face's hub and read back, with a local stand-in."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever shows an image, or stands for one."""
+"""Everything that is accepted as an image."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The library gives what the commands give, bit for bit."""
+"""The library's results equal those of the commands, bit for bit."""
 
 import csv
 import json

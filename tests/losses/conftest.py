@@ -1,4 +1,4 @@
-"""Pictures, and weights files of published nets: right names and shapes, random numbers."""
+"""Pictures, and weight files of published networks: right names and shapes, random numbers."""
 
 import hashlib
 import importlib.util

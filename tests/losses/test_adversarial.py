@@ -1,4 +1,4 @@
-"""The game's losses against their definitions by probabilities, and where their gradients lead."""
+"""Adversarial losses against their definitions by probabilities, and the direction of their gradients."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The group image_loss: every file is a term by name, and builds."""
+"""The group image_loss: every file is a named term, and builds."""
 
 import pytest
 from omegaconf import OmegaConf

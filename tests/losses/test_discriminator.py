@@ -1,4 +1,4 @@
-"""Feature matching against a loop over blocks and positions; the discriminator itself stays as it was."""
+"""Feature matching against a loop over blocks and positions; the discriminator itself stays unchanged."""
 
 import pytest
 import torch

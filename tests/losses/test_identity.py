@@ -1,4 +1,4 @@
-"""Identity distances: the published protocols step by step, and what is said when their weights are missing."""
+"""Identity distances: the published protocols step by step, and the message when their weights are missing."""
 
 import pytest
 import torch

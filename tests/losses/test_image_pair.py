@@ -1,4 +1,4 @@
-"""What every image-pair loss promises, asked of every class there is."""
+"""Properties of every image-pair loss."""
 
 import json
 import re

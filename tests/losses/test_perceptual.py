@@ -1,4 +1,4 @@
-"""Perceptual distances: what they rank, how they are bound to their weights, what they say when weights are missing."""
+"""Perceptual distances: their rankings, binding to their weights, and messages when weights are missing."""
 
 import importlib.util
 import sys

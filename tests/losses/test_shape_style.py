@@ -1,4 +1,4 @@
-"""Edges, whatever lies between them, and what things are painted with, wherever they are."""
+"""Shape: edges, regardless of what lies between; style: textures, regardless of position."""
 
 from types import MappingProxyType
 

@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM against torchmetrics where both are defined, and what is done where only one is."""
+"""SSIM and MS-SSIM against torchmetrics where both are defined, and the fallback where only one is."""
 
 from functools import partial
 

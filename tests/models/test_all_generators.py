@@ -1,6 +1,6 @@
-"""What every family keeps: the shapes of the one interface, gradients, files, and a run that resumes bit for bit.
+"""Properties of every family: the common interface's shapes, gradients, files, and a run that resumes bit for bit.
 
-A family is a file of configs/model; a new one needs its smallest sizes in SMALL and is tested as the others are.
+A family is a file of configs/model; a new one needs its smallest sizes in SMALL and is then tested like the others.
 """
 
 import functools

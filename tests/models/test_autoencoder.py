@@ -1,4 +1,4 @@
-"""Autoencoders' networks: the interface of generators and encoders, the prior of codes, and what is refused."""
+"""Autoencoders' networks: the interface of generators and encoders, the prior of codes, and refusals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""DCGAN's published shape and start, and that a label reaches both networks."""
+"""DCGAN's published shape and initialisation, and conditioning of both networks on a label."""
 
 import torch
 import torch.nn.functional as F

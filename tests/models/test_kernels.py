@@ -1,4 +1,4 @@
-"""Triton kernels against plain operations, in Triton's interpreter, and compiled for a GPU that is not here."""
+"""Triton kernels against plain operations, in Triton's interpreter, and compiled for an absent GPU."""
 
 import pytest
 import torch

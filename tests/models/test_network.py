@@ -1,4 +1,4 @@
-"""Networks without memory, and what they take over."""
+"""Networks without allocated memory, and the tensors that they take over."""
 
 import pytest
 import torch

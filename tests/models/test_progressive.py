@@ -1,4 +1,4 @@
-"""The level of detail: what it says, that a state carries it, and what real images look like at it."""
+"""The level of detail: its schedule, its place in the state, and real images at each level."""
 
 import copy
 

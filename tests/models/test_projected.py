@@ -1,4 +1,4 @@
-"""Discriminators that look through frozen nets: explicit loops, independence of the batch, files."""
+"""Discriminators on frozen networks: explicit loops, independence of the batch, files."""
 
 import copy
 import json

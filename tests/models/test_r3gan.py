@@ -1,4 +1,4 @@
-"""R3GAN's published sizes and start."""
+"""R3GAN's published sizes and initialisation."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The spectral norm against singular values, and when its power iteration moves."""
+"""The spectral norm against singular values, and when its power iteration advances."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""StyleGAN2's networks: their parts against slow forms, and what every resolution must keep to."""
+"""StyleGAN2's networks: their parts against slow implementations, and properties at every resolution."""
 
 import math
 

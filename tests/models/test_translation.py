@@ -1,4 +1,4 @@
-"""U-Net, ResNet and PatchGAN: published sizes, and pictures that do not depend on a switch or on the batch."""
+"""U-Net, ResNet and PatchGAN: published sizes, and images that do not depend on a mode or on the batch."""
 
 import pytest
 import torch

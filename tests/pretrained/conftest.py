@@ -1,4 +1,4 @@
-"""Weights files of published nets: right names and shapes, random numbers."""
+"""Weight files of published networks: right names and shapes, random numbers."""
 
 import hashlib
 from collections.abc import Callable

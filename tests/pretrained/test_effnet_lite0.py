@@ -1,4 +1,4 @@
-"""The bundled ImageNet net equals the published implementation, and a slow one with batch normalisation spelled out."""
+"""The bundled ImageNet net against the published implementation, and a slow one with explicit batch normalisation."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Nets of packages against torchvision's with the same (random) weights, saved as the packages' files have them."""
+"""Networks of packages against torchvision's with the same (random) weights, saved in the packages' formats."""
 
 import pickle
 import sys

@@ -1,4 +1,4 @@
-"""Against torch-fidelity's networks with the same (random) weights, and what is said when something is missing."""
+"""Published networks against torch-fidelity's with the same (random) weights, and messages about missing weights."""
 
 import json
 import sys

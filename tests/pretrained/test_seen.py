@@ -1,4 +1,4 @@
-"""A number whose net has taught what it judges is marked, wherever the network's file has been."""
+"""A number is marked if its network was used to train the judged one, wherever that network's file has been."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The blur of the nets of ST-LPIPS against a loop; tests/losses/test_stlpips.py checks the nets by their distances."""
+"""The blur of ST-LPIPS networks against a loop; tests/losses/test_stlpips.py checks the networks by their distances."""
 
 import numpy as np
 import pytest

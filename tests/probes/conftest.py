@@ -1,4 +1,4 @@
-"""Small moments to probe: modules of every family, images that tell their number, an extractor that takes pixels."""
+"""Small training states to probe: modules of every family, numbered images, an extractor that returns pixels."""
 
 from collections.abc import Callable
 from functools import partial

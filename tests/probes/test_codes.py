@@ -1,4 +1,4 @@
-"""Maps and traversals of codes that are known."""
+"""Maps and traversals of known codes."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Images in their places with text beside them; what is drawn comes from generators whose images are known."""
+"""Images in their positions with text beside them, from generators with known images."""
 
 from types import SimpleNamespace
 

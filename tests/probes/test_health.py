@@ -1,4 +1,4 @@
-"""Verdicts over series: what is wrong is found, what the errors explain is not, and nothing is said twice."""
+"""Verdicts over series: problems are found, noise within the errors is not, and nothing is reported twice."""
 
 from collections.abc import Iterable
 

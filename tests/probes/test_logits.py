@@ -1,4 +1,4 @@
-"""Three kinds of images as the discriminator sees them; estimates against closed forms and repeated draws."""
+"""Discriminator logits of three kinds of images; estimates against closed forms and repeated draws."""
 
 from functools import partial
 

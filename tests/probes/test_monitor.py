@@ -1,4 +1,4 @@
-"""The monitor on small runs: what it keeps and what it says of a planted collapse."""
+"""The monitor on small runs: what it keeps, and its messages about a planted collapse."""
 
 import json
 from types import SimpleNamespace

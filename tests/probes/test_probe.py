@@ -1,4 +1,4 @@
-"""What probes share: the same images however many are asked for, made once, and a run that is left as it was."""
+"""What probes share: the same images for any number requested, generated once, and a run that stays unchanged."""
 
 import itertools
 import math

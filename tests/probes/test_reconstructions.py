@@ -1,4 +1,4 @@
-"""Reconstructions of held-out images: their errors, the bound of a variational autoencoder, and the monitor's part."""
+"""Reconstructions of held-out images: their errors, the bound of a variational autoencoder, and the monitor."""
 
 from pathlib import Path
 from typing import Any

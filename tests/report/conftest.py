@@ -1,4 +1,4 @@
-"""The page that is large."""
+"""A large page."""
 
 from pathlib import Path
 

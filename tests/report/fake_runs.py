@@ -1,4 +1,4 @@
-"""Folders of runs as the commands leave them, written in no time: sweeps of inversions and of trainings."""
+"""Folders of runs as the commands leave them, written instantly: sweeps of inversions and of trainings."""
 
 import json
 import math

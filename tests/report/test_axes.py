@@ -1,4 +1,4 @@
-"""Axes: numbers as they were swept, choices in their order."""
+"""Axes: numbers as swept, choices in their order."""
 
 import pytest
 

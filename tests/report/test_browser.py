@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: it sorts, filters, brushes, opens a picture, plays a film, without a complaint."""
+"""The page in a headless Chromium: sorting, filtering, brushing, opening pictures, playing videos, without errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The colours of lines: told apart by colour-blind eyes, and seen on the page, dark and light."""
+"""The colours of lines: distinct for colour-blind eyes, and visible on the page, dark and light."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""Pictures within the size of a page: exact where small, smaller where many, named where left out."""
+"""Pictures within the size limit of a page: exact if small, downscaled if many, named if left out."""
 
 import base64
 import io

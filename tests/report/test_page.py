@@ -1,4 +1,4 @@
-"""The page's content: what it tells of runs, sweeps and folders, nothing from elsewhere, nothing broken by a name."""
+"""The page's content: runs, sweeps and folders, no external resources, and no name that breaks it."""
 
 import json
 import re

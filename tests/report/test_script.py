@@ -1,4 +1,4 @@
-"""The page's script by itself, in node: filters, orders, smoothing, bands, fronts, and what plotly is asked to draw."""
+"""The page's script alone, in node: filters, orders, smoothing, bands, fronts, and its calls of plotly."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The study of autoencoders: it finds the trainings of its data, the first seed of each kind, and draws them."""
+"""The study of autoencoders finds the trainings on its data, with the first seed of each kind, and draws them."""
 
 from dataclasses import replace
 from pathlib import Path

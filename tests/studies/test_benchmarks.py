@@ -1,4 +1,4 @@
-"""The benchmarks that cannot be run to their end here: of GPUs, and beside somebody else's code."""
+"""Benchmarks that cannot run to their end here: of GPUs, and of third-party code."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The study of the monitor: its commands compose, and it tells and draws what the folders hold."""
+"""The study of the monitor: its commands compose, and it prints and draws the content of the folders."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sweeps of convergence: every run composes, is named by what it is, and trains."""
+"""The sweeps of convergence: every run composes, has a descriptive name, and trains."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables and pictures of two studies: rows in order, and what the folders of runs hold."""
+"""Tables and pictures of two studies: ordered rows, and the content of the runs' folders."""
 
 from pathlib import Path
 

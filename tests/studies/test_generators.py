@@ -1,4 +1,4 @@
-"""The study of generators: its commands compose, its table is what the folders hold, its speed is of whole networks."""
+"""The study of generators: its commands compose, its table matches the folders, its speed is of full networks."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The study of paths: its tables say what the folders of runs say."""
+"""The study of paths: its tables match the folders of runs."""
 
 from pathlib import Path
 

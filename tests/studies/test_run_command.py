@@ -1,4 +1,4 @@
-"""Commands as steps of long work."""
+"""Commands as steps of long jobs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sweeps of the studies are run to their end at the size that people look at first."""
+"""Sweeps of the studies run to their end at the smallest size."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""The picture of the study of spaces: it shows the runs that have both numbers, under short names."""
+"""The picture of the study of spaces: it shows the runs that have both numbers, with short names."""
 
 from pathlib import Path
 

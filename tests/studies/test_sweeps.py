@@ -1,4 +1,4 @@
-"""The study of sweeps: what it types is read, and its small sweeps are those that its README shows."""
+"""The study of sweeps: its commands parse, and its small sweeps are those shown in its README."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The study of transfer: its commands compose, and every arm differs from the others in its start alone."""
+"""The study of transfer: its commands compose, and the arms differ only in their initialisation."""
 
 import json
 

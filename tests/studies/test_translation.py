@@ -1,4 +1,4 @@
-"""The study of translation: its commands compose, and its table has what was recorded."""
+"""The study of translation: its commands compose, and its table matches the records."""
 
 import json
 

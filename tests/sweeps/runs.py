@@ -1,4 +1,4 @@
-"""Folders of finished runs, as a command leaves them."""
+"""Folders of finished runs, as commands leave them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shipped chain, tiny: generators, encoders of them, inversions by both, and one comparison of all."""
+"""The bundled chain, tiny: generators, encoders for them, inversions by both, and one comparison of all."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""The winner of a sweep on fresh seeds: it is chosen by one, judged by the other, and both are shown."""
+"""The winner of a sweep on fresh seeds: chosen on some seeds, judged on others, and both are shown."""
 
 import numpy as np
 import pytest

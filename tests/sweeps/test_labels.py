@@ -1,4 +1,4 @@
-"""Members of a sweep have short names that tell them apart."""
+"""Members of a sweep have short, distinct names."""
 
 import pytest
 

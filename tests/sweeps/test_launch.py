@@ -1,4 +1,4 @@
-"""A sweep is run, killed, and run again: nothing is done twice, and every state is told."""
+"""A sweep is run, killed, and run again: nothing is done twice, and every state is reported."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Sizes of a sweep: fewer jobs of the same question, under a name of their own."""
+"""Sizes of a sweep: fewer jobs for the same question, under a separate name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What jobs follow from the question of a sweep."""
+"""The jobs that follow from a sweep's specification."""
 
 from pathlib import Path
 

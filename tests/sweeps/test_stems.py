@@ -1,4 +1,4 @@
-"""Stems of 16, 32 and 64 px in one command: each starts from the last one's networks, and again is nothing to do."""
+"""Stems of 16, 32 and 64 px in one command: each starts from the previous networks; a second run does nothing."""
 
 import json
 from pathlib import Path

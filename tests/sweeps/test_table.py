@@ -1,4 +1,4 @@
-"""The table over runs: what varies is found, seeds are pooled, differences are tested; with planted effects."""
+"""The table over runs: varying options are found, seeds are pooled, differences are tested; with planted effects."""
 
 import importlib.util
 import json

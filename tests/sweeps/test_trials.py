@@ -1,4 +1,4 @@
-"""A search asks, tells, and goes on with the next launch; what it is told is what was recorded."""
+"""A search proposes trials, receives results, and resumes with the next launch; it receives the recorded values."""
 
 import json
 import math

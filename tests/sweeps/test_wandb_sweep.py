@@ -1,4 +1,4 @@
-"""A sweep as W&B's: what is written, and a job as an agent of W&B's starts it, without a server."""
+"""A sweep as a W&B sweep: the file written, and a job as started by a W&B agent, without a server."""
 
 import json
 import os

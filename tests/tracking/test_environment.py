@@ -1,4 +1,4 @@
-"""Where a run took place."""
+"""The recorded environment of a run."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""The local record: valid after a kill, continued by a resumed run, without the rows that will come again."""
+"""The local record: valid after a kill, continued by a resumed run without duplicate rows."""
 
 import hashlib
 import json

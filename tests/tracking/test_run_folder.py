@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what became of it, what was said; refused, everything stays as it was."""
+"""The folder of a run: its owner, state and output; a refusal leaves everything unchanged."""
 
 import contextlib
 import json

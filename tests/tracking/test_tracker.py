@@ -1,4 +1,4 @@
-"""The composed tracker: one call reaches every sink, numbers become plain, failures are marked."""
+"""The composed tracker: one call reaches every sink, values become plain numbers, failures are marked."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Workspace and report as code: built without a server, what they name is found again in what is sent."""
+"""Workspace and report as code: built without a server; the keys they name are the ones that are logged."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Weights & Biases, offline and read back; the online path against a stand-in for the server's client."""
+"""Weights & Biases, offline and read back; the online path with a stand-in for the server's client."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Modules small enough to train many of: 8 px, a few channels, a handful of random images."""
+"""Modules small enough to train many of them: 8 px, a few channels, a handful of random images."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""A step with augmentation: who sees what, micro-batches, the controller."""
+"""A step with augmentation: who sees which images, micro-batches, the controller."""
 
 from typing import Any
 

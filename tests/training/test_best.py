@@ -1,4 +1,4 @@
-"""The best snapshot by a recorded number, over interruptions; what the terminal says of it."""
+"""The best snapshot by a recorded number, across interruptions; and the terminal's messages about it."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""What an encoder's training is made of, filled in from its generator, and its numbers."""
+"""The parts of an encoder's training, completed from its generator, and its hyperparameters."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checkpoints that resume a run: whole, checked, and never all thrown away."""
+"""Checkpoints that resume a run: complete, verified, and never all deleted."""
 
 import os
 import pickle

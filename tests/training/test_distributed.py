@@ -1,4 +1,4 @@
-"""Several processes: one update, the same on all of them, and that of one process which sees the whole batch."""
+"""Several processes: one update, the same on all, equal to that of one process with the whole batch."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A step of an encoder: its loss against the formulas written out, what moves and what does not, its variants."""
+"""A training step of an encoder: its loss against explicit formulas, what is updated and what is not, its variants."""
 
 import copy
 

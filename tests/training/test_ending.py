@@ -1,4 +1,4 @@
-"""A run ends by images or by the time that it has trained, and goes on when it is given more of either."""
+"""A run ends by images or by training time, and continues when either limit is raised."""
 
 import re
 from types import SimpleNamespace

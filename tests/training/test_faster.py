@@ -1,4 +1,4 @@
-"""Phases as functions of tensors: compiled, recorded, or neither, and by Triton kernels, against the plain ones."""
+"""Phases as functions of tensors: compiled, recorded, or neither, and with Triton kernels, against plain ones."""
 
 import functools
 import itertools

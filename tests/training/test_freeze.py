@@ -1,4 +1,4 @@
-"""Freeze-D: which layers are counted, and that those which are frozen stay bit for bit while the others learn."""
+"""Freeze-D: how layers are counted, and that frozen ones stay unchanged bit for bit while the others learn."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The phases of a step, that micro-batches add up to it, and a short run that no change may move."""
+"""The phases of a step, that micro-batches add up to it, and a short run that must never change."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""Heads on frozen features in a training: losses by hand, weight by the clock, one step of all, and refusals."""
+"""Heads on frozen features in a training: losses by hand, scheduled weight, one step of all, and refusals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The numbers of a run: published ones as composed from the configuration, which one wins, and how they are told."""
+"""Hyperparameters of a run: published ones as composed from the configuration, their precedence and display."""
 
 from dataclasses import replace
 from functools import partial

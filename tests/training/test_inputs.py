@@ -1,4 +1,4 @@
-"""Inputs of a phase: micro-batches see what the full batch would; styles are mixed, labels those of the data."""
+"""Inputs of a phase: micro-batches get what the full batch would; style mixing, and labels from the data."""
 
 import pytest
 import torch

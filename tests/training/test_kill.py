@@ -1,4 +1,4 @@
-"""The real command, killed without warning, asked to leave, and started again: as if nothing had happened."""
+"""The real command, killed without warning, asked to stop, and started again, with the same result."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What every training has: steps that are skipped, means, a moving average, running statistics, and what it is."""
+"""What all trainings share: skipped steps, means, a moving average, running statistics, and their description."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""Adam's numbers under lazy regularisation; Ranger against the formulas of its three papers, one number at a time."""
+"""Adam's settings under lazy regularisation; Ranger against the formulas of its three papers, one number at a time."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Gradient penalties in a step: what they weigh, when they run, and that they are those of the papers."""
+"""Gradient penalties in a step: their weights and intervals, and agreement with the papers."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Averages stored in training give any other length afterwards: held to closed forms, integrals, a direct average."""
+"""Post-hoc EMA of any length: against closed forms, integrals, and a direct average."""
 
 import numpy as np
 import pytest

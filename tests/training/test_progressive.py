@@ -1,4 +1,4 @@
-"""Growing by the clock: the published schedule, what it sets, and what starts anew."""
+"""Scheduled growing: the published schedule, what it sets, and what is reset."""
 
 import pytest
 import torch

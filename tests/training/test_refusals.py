@@ -1,4 +1,4 @@
-"""Settings of a training that cannot be, or make no sense together: each refused before any work, in one sentence."""
+"""Settings of a training that are invalid, alone or in combination: refused before any work, in one sentence."""
 
 from collections.abc import Callable
 from functools import partial

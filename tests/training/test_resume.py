@@ -1,4 +1,4 @@
-"""N + M images straight are N, then M after a restart, bit for bit; in one process, through Lightning."""
+"""N + M images without a stop equal N, then M after a restart, bit for bit; in one process, through Lightning."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a view has seen reaches the folder, the screen and the record."""
+"""What a probe has found reaches the folder, the screen and the record."""
 
 import numpy as np
 import torch

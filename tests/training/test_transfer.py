@@ -1,4 +1,4 @@
-"""Which tensor goes where, in every family, up and down in resolution."""
+"""Which tensor is copied where, in every family, to higher and lower resolutions."""
 
 from typing import Any
 

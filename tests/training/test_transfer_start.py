@@ -1,4 +1,4 @@
-"""What a run does with the networks that it starts from, what is told of it, and the command."""
+"""How a run uses the networks it starts from, its report about them, and the command."""
 
 import json
 import runpy

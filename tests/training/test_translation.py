@@ -1,4 +1,4 @@
-"""Steps of pix2pix and CycleGAN against the formulas written out, crops, the rate by the clock, refusals."""
+"""Steps of pix2pix and CycleGAN against explicit formulas, crops, the scheduled rate, refusals."""
 
 import copy
 from functools import partial

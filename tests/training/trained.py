@@ -1,4 +1,4 @@
-"""What fixtures and tests share: sizes, networks that stand for trained ones, and states and gradients to compare."""
+"""Helpers shared by fixtures and tests: sizes, stand-ins for trained networks, states and gradients to compare."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""The whole metric with tiny networks: what it leaves, that it goes on, what it refuses."""
+"""The whole metric with tiny networks: its files, resuming, and what it refuses."""
 
 import csv
 import functools

@@ -1,4 +1,4 @@
-"""A known way through a feature space that is the images themselves, and what metrics say."""
+"""A known path through a feature space that equals the image space, and the results of metrics."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every number of every path metric says what it is, and options that make no sense are refused."""
+"""Every number of every path metric has a meaning, and invalid options are refused."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What every encoder must keep to, whatever it is made of; the backbone is cut to one unit per stage here."""
+"""Properties of every encoder; the backbone is cut to one unit per stage here."""
 
 from functools import partial
 from unittest import mock

@@ -1,4 +1,4 @@
-"""The encoders at their published sizes; what they compute is tested with the golden cases."""
+"""The encoders at their published sizes; the golden cases test what they compute."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Which transforms happen, how often and how strongly, against the published distributions."""
+"""Which transforms are applied, how often and how strongly, against the published distributions."""
 
 import math
 

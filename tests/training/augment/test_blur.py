@@ -1,4 +1,4 @@
-"""The blur against explicit sums, and how it fades."""
+"""The blur against explicit sums, and its fading."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The strength p: fixed, moved by the clock, or by the signs of the discriminator's logits."""
+"""The strength p: fixed, scheduled, or controlled by the signs of the discriminator's logits."""
 
 import copy
 

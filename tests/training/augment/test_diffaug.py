@@ -1,4 +1,4 @@
-"""DiffAugment's operations against pictures that are made by hand, and what they keep."""
+"""DiffAugment's operations against hand-made pictures, and what they preserve."""
 
 from dataclasses import replace
 
