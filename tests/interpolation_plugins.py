@@ -18,13 +18,13 @@ SECRET = PathNumber(name="brightness_secret", meaning="The same, for files alone
 
 
 def halting(keyframes, context):
-    """The straight line with a rest half way."""
+    """The straight line with a pause half way."""
     curve = lerp(keyframes, context)
     return Curve(lambda t: curve.codes(t + (t - t.floor()) * 0))
 
 
 def brightness(trajectory, tools):
-    """Two numbers, one of them for files alone, and a curve."""
+    """Two numbers, one of them only for files, and a curve."""
     trajectory.along["brightness"] = trajectory.images.mean(dim=(1, 2, 3))
     value = float(trajectory.images[trajectory.middle].mean())
     yield HALF_WAY, value

@@ -16,7 +16,7 @@ def logged_keys(folder: Path) -> set[str]:
 
 
 def strange_keys(folder: Path) -> set[str]:
-    """Those that are not AREA/NUMBER or AREA/PART/NUMBER, as `wplus.tracking.tracker.KEYS` says.
+    """Keys that are not AREA/NUMBER or AREA/PART/NUMBER, as `wplus.tracking.tracker.KEYS` requires.
 
     A number of an attribute may end with it, as in `balanced_accuracy_third=1`.
     """

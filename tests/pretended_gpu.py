@@ -38,7 +38,7 @@ WAITING = {
 
 
 class OnGpu(Tensor):
-    """A tensor that says it is on the GPU; `numbers` has them."""
+    """A tensor that claims to be on the GPU; `numbers` has its data."""
 
     numbers: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -119,7 +119,7 @@ class OnGpu(Tensor):
 
 
 def sent(index: Any) -> Any:
-    """An index whose lists went to the device."""
+    """Return an index whose lists have been moved to the device."""
     if isinstance(index, tuple):
         return tuple(map(sent, index))
     if not isinstance(index, list):
@@ -132,7 +132,7 @@ def sent(index: Any) -> Any:
 
 
 class Gpu(TorchDispatchMode):
-    """Sees every operation while the device is there: counts of waits, uploads and operations."""
+    """Sees every operation while the device exists; counts waits, uploads and operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Gpu(TorchDispatchMode):
         return dispatched(func, args, kwargs or {})
 
     def forget(self) -> None:
-        """Count from here."""
+        """Reset the counts."""
         for counts in (self.waits, self.uploads, self.operations):
             counts.clear()
 
@@ -153,7 +153,7 @@ _gpu: list[Gpu] = []
 
 
 def note(kind: str, what: str) -> None:
-    """Count a wait or an upload by the line of the package that asked for it, and the one that called that."""
+    """Count a wait or an upload by the line of the package that caused it, and the line that called that one."""
     if not _gpu:
         return
     frame, lines = sys._getframe(1), list[str]()
@@ -166,7 +166,7 @@ def note(kind: str, what: str) -> None:
 
 
 def dispatched(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
-    """What an operation gives, on the device that CUDA would put it on; RuntimeError where CUDA would refuse it."""
+    """Return an operation's result on the device where CUDA would put it; RuntimeError if CUDA would refuse it."""
     name, is_mutable = known(func)
     here, elsewhere = list[Tensor](), list[Tensor]()
     bare_args = tuple(bare(value, here, elsewhere) for value in args)
@@ -201,12 +201,12 @@ def dispatched(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def known(func: Any) -> tuple[str, bool]:
-    """The name of an operation, and whether it writes to what it is given."""
+    """Name of an operation, and whether it writes to its inputs."""
     return func._schema.name, func._schema.is_mutable
 
 
 def bare(value: Any, here: list[Tensor], elsewhere: list[Tensor]) -> Any:
-    """An argument with the numbers of tensors in their place, which are listed by where they are."""
+    """Return an argument with plain data in place of tensors, and list the tensors by their device."""
     if isinstance(value, OnGpu):
         here.append(value)
         return value.numbers
@@ -224,7 +224,7 @@ def wrapped(out: Any) -> Any:
 
 
 def refuse_mix(name: str, here: list[Tensor], elsewhere: list[Tensor]) -> None:
-    """As CUDA does; a tensor of no dimension counts as a number, but not in a list of tensors."""
+    """Refuse mixed devices as CUDA does; a 0-dimensional tensor counts as a number, but not in a list of tensors."""
     if not here:
         return
     if any(t.device.type == "meta" for t in elsewhere):
@@ -238,7 +238,7 @@ def refuse_mix(name: str, here: list[Tensor], elsewhere: list[Tensor]) -> None:
 
 
 def gathers(name: str, args: Any) -> bool:
-    """Whether an index is taken on the GPU; notes that a mask makes the host wait, and an index of the CPU is sent."""
+    """Whether indexing happens on the GPU; records that a mask makes the host wait, and that a CPU index is sent."""
     indices = [t for t in args[1] if t is not None]
     if not isinstance(args[0], OnGpu):
         if any(isinstance(t, OnGpu) for t in indices):
@@ -257,7 +257,7 @@ def gathers(name: str, args: Any) -> bool:
 
 
 class Event:
-    """Of a stream that is never behind."""
+    """Event of a stream that is always up to date."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -305,7 +305,7 @@ CUDA: dict[str, Any] = {
 
 @contextlib.contextmanager
 def pretended_gpu() -> Iterator[Gpu]:
-    """There is one GPU, cuda:0, for the time of the block."""
+    """Provide one GPU, cuda:0, within the block."""
     gpu, lifts = Gpu(), torch._C._only_lift_cpu_tensors()
     with contextlib.ExitStack() as stack:
         for name, value in CUDA.items():
@@ -327,7 +327,7 @@ def pretended_gpu() -> Iterator[Gpu]:
 
 
 def moved(module: nn.Module) -> nn.Module:
-    """The module, as after `module.to("cuda")`: each parameter and buffer a new one, shared ones shared."""
+    """The module as after `module.to("cuda")`: each parameter and buffer is new, shared ones stay shared."""
     known: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():

@@ -38,7 +38,7 @@ def _server() -> ForkServerContext:
 
 
 class Python:
-    """What `subprocess.Popen(["python", *arguments])` is, in a group of its own; of its output there is one text.
+    """Like `subprocess.Popen(["python", *arguments])` in its own process group; its output is one text.
 
     The arguments begin with a script, with -m and a module, or with -c and a program.
 
@@ -60,7 +60,7 @@ class Python:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs; negative is the signal that ended it."""
+        """None while it runs; negative for the signal that ended it."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
@@ -74,11 +74,11 @@ class Python:
             self.send_signal(signal.SIGKILL)
 
     def printed(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self._output.read_text()
 
     def output(self, timeout: float) -> str:
-        """All that it has printed, when it has ended."""
+        """Its whole output, once it has ended."""
         self._process.join(timeout)
         if self.returncode is None:
             self.kill()
@@ -87,7 +87,7 @@ class Python:
 
 
 def pair(script: Path, *arguments: object, timeout: float) -> list[str]:
-    """The lines that two processes print which torch.distributed joins, as torchrun starts them; both must end well."""
+    """Output lines of two processes joined by torch.distributed, as torchrun starts them; both must succeed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
@@ -131,7 +131,7 @@ def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str,
 
 
 def _end_with_the_tests() -> None:
-    """Where those are killed nobody else would end this group."""
+    """If the tests are killed, nothing else would end this group."""
     tests = multiprocessing.parent_process()
     assert tests is not None
     multiprocessing.connection.wait([tests.sentinel])

@@ -19,7 +19,7 @@ Refused = Callable[..., str]
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
-    """Run a command with arguments that it must refuse, where nothing may be left; returns its one sentence."""
+    """Run a command with arguments that it must refuse without leaving files; return its one sentence."""
     monkeypatch.chdir(tmp_path)
 
     def run(verb: str, *arguments: object) -> str:

@@ -34,7 +34,7 @@ def saved(tmp_path) -> Path:
 
 
 def rewrite(path: Path, *, header=None, tensors=None) -> Path:
-    """The same file with parts of its header or its tensors changed."""
+    """Return the same file with parts of its header or its tensors changed."""
     with safe_open(path, framework="pt") as file:
         content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         text = json.loads(file.metadata()["wplus"])
@@ -155,7 +155,7 @@ def test_fingerprint_changes_with_any_argument(change):
 
 
 def refused(path: Path) -> str:
-    """The one sentence with which a file is refused; it begins with or names the file."""
+    """Return the one sentence that refuses a file; it begins with or contains the file's name."""
     with pytest.raises(UserError) as caught:
         wplus.load(path)
     message = str(caught.value)
@@ -199,7 +199,7 @@ def test_headers_that_are_refused(saved, change, word):
 
 @pytest.mark.parametrize(("role", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
 def test_a_network_in_the_role_of_another(saved, role, other):
-    """Its class, its arguments and its tensors fit each other, under a name that promises something else."""
+    """Its class, arguments and tensors match one another, under a name that promises something else."""
 
     def stored(tensors):
         for name in list(tensors):
@@ -227,7 +227,7 @@ def test_tensors_that_do_not_fit(saved, change, expected):
 
 
 class Allocated(TorchDispatchMode):
-    """Inside, notes the bytes of the largest tensor that takes memory."""
+    """Records the bytes of the largest tensor allocated within the block."""
 
     largest = 0
 
@@ -240,7 +240,7 @@ class Allocated(TorchDispatchMode):
 
 
 def test_claimed_sizes_take_no_memory(saved):
-    """A header of a network that is a thousand times larger than its file."""
+    """A header that claims a network a thousand times larger than its file."""
     size = os.path.getsize(saved)
     with Allocated() as whole:
         wplus.load(saved)
@@ -253,14 +253,14 @@ def test_claimed_sizes_take_no_memory(saved):
 
 @pytest.mark.parametrize("arguments", [{"resolution": 2**20}, {"width": 10**9}, {"num_layers": 10**12}])
 def test_absurd_sizes_of_dense_layers(tmp_path, arguments):
-    """Of a family that takes any resolution."""
+    """For a family that takes any resolution."""
     path = wplus.save(tmp_path / "m.safetensors", generator=mlp_gan.Generator(resolution=8, z_dim=4, width=8))
     rewrite(path, header=lambda text: generator_of(text)["arguments"].update(arguments))
     assert "The generator in" in refused(path)
 
 
 def test_what_is_loaded_does_not_hang_on_the_file(saved):
-    """Tensors of their own memory, each: the file may be written anew, and a change of one changes no other."""
+    """Tensors have their own memory: the file may be rewritten, and changing one tensor changes no other."""
     generator = wplus.load(saved).generator
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     assert len({tensor.untyped_storage().data_ptr() for tensor in generator.state_dict().values()}) == len(before)

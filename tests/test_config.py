@@ -24,7 +24,7 @@ from wplus.errors import UserError
 
 
 class Thing:
-    """What the nodes below build."""
+    """The class built by the nodes below."""
 
     def __init__(self, size: int, *, other: Any = None, fail: str = "") -> None:
         if fail == "user":
@@ -39,7 +39,7 @@ THING = f"{__name__}.Thing"
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """Hydra finds a `_target_` by its module's name."""
+    """Let Hydra find a `_target_` by its module's name."""
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Thing.__module__])
 
 
@@ -53,7 +53,7 @@ def test_build():
 
 
 def test_arguments_arrive_as_they_are():
-    """Tensors, networks and trees with `_target_` keys of their own pass untouched; values of the node are plain."""
+    """Tensors, networks and trees with their own `_target_` keys stay unchanged; values of the node are plain."""
     for value in (torch.ones(2), torch.nn.Linear(1, 1), {"_target_": "os.getcwd"}, OmegaConf.create({"a": 1})):
         assert build({"_target_": THING, "size": 1}, other=value).other is value
     thing = build(OmegaConf.create({"_target_": THING, "size": 1, "other": {"list": [1, 2]}}))
@@ -152,7 +152,7 @@ def test_plain_names_what_cannot_be_resolved(value):
 
 
 def test_a_model_says_what_trains_it(tmp_path, monkeypatch):
-    """Unless another training is chosen; an experiment that chooses the model chooses its training."""
+    """Unless another training is chosen; an experiment that chooses the model also chooses its training."""
     folder = tmp_path / "configs"
     shutil.copytree(config.CONFIG_FOLDER, folder)
     (folder / "model" / "new.yaml").write_text("training: new\n")
@@ -205,7 +205,7 @@ def test_in_a_sweep_all_that_differs_counts():
 
 
 def test_presets_that_a_sweep_compares_have_folders_of_their_own(monkeypatch):
-    """They may differ in nothing but bookkeeping, and leave no key that says which was chosen."""
+    """They may differ only in bookkeeping, and leave no key that says which was chosen."""
 
     def name_in_sweep(*overrides: str) -> str:
         given = SimpleNamespace(overrides=SimpleNamespace(task=overrides))
@@ -219,7 +219,7 @@ def test_presets_that_a_sweep_compares_have_folders_of_their_own(monkeypatch):
 
 
 def test_the_record_of_a_job_says_what_varies_and_belongs_to_the_sweep(tmp_path, monkeypatch):
-    """And an unreachable tracking server costs its timeout once a sweep: its folder is that of all jobs."""
+    """An unreachable tracking server costs its timeout once per sweep: all jobs share the sweep's folder."""
     cfg = {"run_dir": "runs/train-1", "group": None, "name": "train", "tags": []}
     with sweep(tmp_path / "s", ["seed"]):
         monkeypatch.setenv("WPLUS_SWEEP_LABEL", "dcgan s1")
@@ -333,7 +333,7 @@ OTHERS = {"fine": ["seed=7"], "ours": ["seed=2"], "sweep": ["-m", "seed=1,3"]}
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory) -> dict[str, dict[str, Any]]:
-    """A small command with each of the overrides above, all in one process."""
+    """Run a small command with each of the overrides above, all in one process."""
     folder = tmp_path_factory.mktemp("command")
     script = folder / "command.py"
     script.write_text(COMMAND)

@@ -26,7 +26,7 @@ CONTROL = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 @functools.cache
 def composed(primary: str, *overrides: str) -> DictConfig:
-    """The config of a command."""
+    """Compose the config of a command."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose(primary, list(overrides))
 
@@ -36,7 +36,7 @@ def options(folder: Path) -> list[str]:
 
 
 def groups(primary: str) -> dict[str, str | list[str] | None]:
-    """The groups in the defaults of `primary` and what is chosen there; a list is a choice of several."""
+    """Groups in the defaults of `primary` and their choices; a list is a choice of several."""
     entries = OmegaConf.to_container(OmegaConf.load(CONFIGS / f"{primary}.yaml")).get("defaults", [])
     pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
     plain = {str(key).removeprefix("optional "): choice for key, choice in pairs}
@@ -62,7 +62,7 @@ def every_choice() -> Iterator[Any]:
 
 
 def check_targets(config: DictConfig) -> None:
-    """Every `_target_` exists and takes the keys beside it."""
+    """Check that every `_target_` exists and takes the keys beside it."""
     for node in nodes(OmegaConf.to_container(config, resolve=False)):
         target = hydra.utils.get_object(node["_target_"])
         arguments = {key: value for key, value in node.items() if key not in CONTROL}

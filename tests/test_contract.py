@@ -31,14 +31,14 @@ def python_files(repository: Path) -> list[tuple[str, ast.Module]]:
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """The dotted name of everything that is called."""
+    """Dotted names of all calls."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
 def imports(tree: ast.Module) -> set[str]:
-    """The top-level packages that a module imports, inside functions too."""
+    """Top-level packages that a module imports, including inside functions."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -68,7 +68,7 @@ WRONG_WAY = [  # module, statement, the first words of the contract that it brea
 
 @pytest.fixture(scope="module")
 def complaints(repository, tmp_path_factory) -> dict[str, str]:
-    """What the contract says, by its parts, of a copy of the package with all of these imports."""
+    """Complaints of the contract, by its parts, about a copy of the package with all of these imports."""
     folder = tmp_path_factory.mktemp("wrong")
     shutil.copytree(repository / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(repository / "pyproject.toml", folder)
@@ -119,7 +119,7 @@ def test_nothing_is_unpickled(repository):
 
 
 def test_the_restricted_reader_alone_is_an_unpickler(repository):
-    """A class of one is a way around the calls above."""
+    """A subclass would be a way around the calls above."""
     bases = [
         (path, ast.unparse(base))
         for path, tree in python_files(repository)
@@ -131,7 +131,7 @@ def test_the_restricted_reader_alone_is_an_unpickler(repository):
 
 
 def safe(name: str, call: ast.Call) -> bool:
-    """torch.load with weights_only=True written out; np.load without allow_pickle, which is its default."""
+    """Whether torch.load has an explicit weights_only=True, and np.load no allow_pickle, which is its default."""
     keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
     if name.endswith("torch.load"):
         return keywords.get("weights_only") == "True"
@@ -177,7 +177,7 @@ def test_few_modules_stand_beside_the_packages(repository):
 
 
 def test_no_small_module_has_one_user_alone(repository):
-    """Both are read together: they are one file."""
+    """Both are read together, so they belong in one file."""
     names = {path: ".".join(path.relative_to(repository / "src").with_suffix("").parts) for path in modules(repository)}
     users: dict[str, set[Path]] = {name: set() for name in names.values()}
     for path in names:
@@ -190,7 +190,7 @@ def test_no_small_module_has_one_user_alone(repository):
 
 
 def test_a_module_says_what_it_does(repository):
-    """Not what it is the room of: no questions in the first line."""
+    """The first line describes the content, without questions."""
     docs = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in modules(repository)}
     assert [str(path) for path, doc in docs.items() if not doc or re.match(r"(What|Where|How|Why)\b", doc)] == []
 
@@ -200,14 +200,14 @@ def test_no_file_is_longer_than_a_sitting(repository):
 
 
 def sentences(tree: ast.Module) -> Iterator[str]:
-    """The source of what people are told of their mistakes, as far as it stands where it is raised."""
+    """Source of the messages that users get about their mistakes, as far as it is written where they are raised."""
     for name, call in calls(tree):
         if name.endswith("UserError") and call.args and isinstance(call.args[0], ast.Constant | ast.JoinedStr):
             yield ast.unparse(call.args[0])
 
 
 def is_whole(sentence: str) -> bool:
-    """Whether it ends with a full stop, perhaps within a bracket, or with a sentence of somebody else's."""
+    """Whether it ends with a full stop, perhaps within a bracket, or with a sentence from another source."""
     return re.search(r"(\.\)?|\{[^{}]*(error|advice)[^{}]*\})['\"]+$", sentence) is not None
 
 
@@ -232,7 +232,7 @@ def test_a_sentence_without_an_end_is_seen(code, expected):
 
 
 def lengths(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Functions and how many lines of statements they have, those in it included: signature and docstring apart."""
+    """Functions and their numbers of lines of statements, nested ones included, without signature and docstring."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             statements = node.body[ast.get_docstring(node) is not None :]

@@ -32,7 +32,7 @@ MAKER = "0123456789abcdef"
 
 @dataclass(frozen=True)
 class Kind:
-    """How a good file is written, how files are read, and the format of those that are safetensors with a header."""
+    """How a good file is written and read, and the format of those that are safetensors with a header."""
 
     write: Callable[[Path], Any]
     read: Callable[..., Any]
@@ -92,7 +92,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def refused(kind: str, path: Path) -> str:
-    """The sentence with which a file is refused."""
+    """Return the sentence that refuses a file."""
     with pytest.raises(UserError) as refusal:
         KINDS[kind].read(path)
     message = str(refusal.value)
@@ -156,7 +156,7 @@ def test_a_header_of_another_shape(kind: str, header: str, word: str, tmp_path: 
 
 @pytest.mark.parametrize("kind", HEADED)
 def test_each_part_is_missed(kind: str, good: dict[str, Path], tmp_path: Path) -> None:
-    """Every entry of the header but those that only describe, and a tensor; some kinds may lack some."""
+    """Every entry of the header except descriptive ones, and a tensor; some kinds may lack some."""
     with safe_open(good[kind], framework="pt") as file:
         header = json.loads(file.metadata()[HEADED[kind]])
     tensors = load_file(good[kind])

@@ -41,7 +41,7 @@ LONG = {"app", "demo"}
 
 
 def commands(page: str) -> list[list[str]]:
-    """The words of every command of wplus that a page shows."""
+    """The words of every wplus command that a page shows."""
     shells = [text for language, _, text in BLOCK.findall((DOCS / page).read_text()) if language == "bash"]
     lines = [line.replace("python -m wplus", "wplus") for text in shells for line in text.splitlines()]
     return [words[1:] for words in (shlex.split(line, comments=True) for line in lines) if words[:1] == ["wplus"]]
@@ -60,7 +60,7 @@ def hooks():
 
 @pytest.fixture(scope="module")
 def site(hooks) -> tuple[dict[str, str], set[str]]:
-    """Every page's text, and the other files."""
+    """Text of every page, and the other files."""
     pages, pictures = hooks.made_pages()
     written = {path.relative_to(DOCS).as_posix(): path.read_text() for path in DOCS.rglob("*.md")}
     assert not written.keys() & pages.keys()
@@ -108,7 +108,7 @@ def test_the_reference_names_what_is_there(hooks):
 
 
 def smoke(page: str, words: list[str]) -> list[str]:
-    """A command of a page in its smoke size."""
+    """A command from a page at its smoke size."""
     verb, is_small = words[0], "data.path=my/images" in words or "data.path=my.zip" in words
     extra = [*(SMALL.get(verb, []) if ELSE.get((page, verb), []) is not None else []), *(ELSE.get((page, verb)) or [])]
     if verb == "invert" and "inverter=encoder" in words:
@@ -151,7 +151,7 @@ def test_what_the_page_about_python_shows_runs(tmp_path, monkeypatch):
 
 
 def test_mkdocs_builds_the_site_without_a_warning(tmp_path, monkeypatch):
-    """`make docs` brings mkdocs; elsewhere the tests above must do."""
+    """`make docs` installs mkdocs; elsewhere the tests above must suffice."""
     pytest.importorskip("mkdocs")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config

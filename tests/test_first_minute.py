@@ -51,7 +51,7 @@ def test_doctor_looks_for_weights_without_a_network():
 
 
 def test_doctor_inverts_a_sample_of_its_own(monkeypatch):
-    """A search that goes nowhere is noticed; how far a good one comes depends on the generator."""
+    """A search that makes no progress is noticed; how close a good one gets depends on the generator."""
     monkeypatch.setattr(doctor, "NUM_STEPS", 30)
     (finding,) = doctor.inversion("cpu")
     assert finding.verdict == "ok", finding.text
@@ -151,7 +151,7 @@ def test_bash_completes(tmp_path):
 
 
 def test_every_step_of_the_demo_composes(tmp_path):
-    """The way itself takes minutes: `make demo`. What is inverted is what was trained, unless another is asked for."""
+    """The demo itself takes minutes: `make demo`. It inverts with the model it trained, unless another is given."""
     latents = tmp_path / "invert" / "w" / "latents"
     latents.mkdir(parents=True)
     for name in "ab":

@@ -58,7 +58,7 @@ def test_help_of_a_choice_has_the_choices_within_it_as_they_are_given():
 
 
 def test_every_choice_has_a_help():
-    """Also those with numbers by resolution, whose keys are no words."""
+    """Also choices with numbers by resolution, whose keys are not words."""
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
     shown = {
         f"{group}={name}": help_text("train", [f"{group}={name}"]) for group in groups for name in options_of(group)

@@ -23,7 +23,7 @@ SOON = 120.0
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch) -> str:
-    """Two runs to report on, the lightest job there is; below the working directory."""
+    """Two runs to report on, the lightest possible job; below the working directory."""
     for name in ("a", "b"):
         write_json(tmp_path / name / "result.json", {"status": "finished", "config": {"seed": 0}, "numbers": {}})
     monkeypatch.chdir(tmp_path)
@@ -59,7 +59,7 @@ def test_several_values_are_a_sweep_with_a_folder(folders, capsys):
 
 
 def test_two_processes_take_the_jobs_between_them(folders, capsys, monkeypatch, repository):
-    """The real command, in processes of its own, whose words are in files."""
+    """The real command in separate processes, with output in files."""
     monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
     main(["report", "-m", folders, "sweep=s", "slots=cpu:2"])
     said = capsys.readouterr().out.splitlines()
@@ -198,7 +198,7 @@ def test_what_is_not_installed_is_named(folders, monkeypatch, module, arguments)
 
 
 def test_an_allocation_whose_time_is_over_saves_and_is_asked_for_again(tmp_path, monkeypatch):
-    """Its launch is interrupted and waited for; what is submitted again has the same jobs."""
+    """Its launch is interrupted and waited for; the resubmission has the same jobs."""
     sleep = """
 import signal, sys, time
 signal.signal(15, lambda *_: (open("saved", "w"), sys.exit(130)))

@@ -115,7 +115,7 @@ def test_what_is_said_of_the_sweep_is_no_override():
 
 
 def test_no_command_has_a_key_of_sweeps():
-    """Or it could not be given; the objective is given to both."""
+    """Otherwise it could not be given; the objective is passed to both."""
     names = {line.partition(":")[0] for path in CONFIG_FOLDER.glob("*.yaml") for line in path.read_text().splitlines()}
     assert names & set(SweepKeys.__annotations__) == {"objective"}
     assert spec("seed=0,1", "objective=val/fd").stages[0].overrides == ["objective=val/fd"]

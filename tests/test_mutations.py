@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_named(tmp_path):
 
 
 class FakeCheckout:
-    """Remembers what is written; its tests notice a file that says 2."""
+    """Remembers what is written; its tests detect a file that says 2."""
 
     def __init__(self, status: int | None) -> None:
         self.status, self.written = status, []
@@ -63,7 +63,7 @@ def test_verdicts_and_the_source_is_put_back(tmp_path, monkeypatch, status, verd
 
 
 def test_a_copy_takes_no_more_than_the_project(tmp_path, monkeypatch):
-    """Broken files are new ones: the checkout's own, to which the rest of the copy is linked, stay as they are."""
+    """Mutated files are new ones: the checkout's files, to which the rest of the copy is linked, stay unchanged."""
     monkeypatch.setattr(run, "LIBRARIES", ("torch", "pytest"))
     checkout = run.Checkout(tmp_path / "copy")
     assert not (checkout.folder / ".git").exists()

@@ -15,7 +15,7 @@ def cells(path: Path, kind: str) -> list[str]:
 
 
 def run_cell(source: str, names: dict[str, object]) -> object:
-    """As a notebook does: the value of the last expression comes back."""
+    """Run a cell like a notebook, returning the value of the last expression."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "cell", "exec"), names)

@@ -85,7 +85,7 @@ def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
 
 
 def test_the_name_of_a_file_is_not_empty():
-    """An empty one would be the working directory: a variable that is not set, as in input=$IMAGES."""
+    """An empty name would mean the working directory: an unset variable, as in input=$IMAGES."""
     for content in ({"input": ""}, {"data": {"path": ""}}, {"inputs": ["a", ""]}, {"run_dir": ""}):
         with pytest.raises(UserError, match="is empty: give the name of a file or folder"):
             plain(OmegaConf.create(content))
@@ -101,7 +101,7 @@ ODD_ALONE = [" lead.png", "trail ", "{a:b}.png", "[a,b].png", "a,b", "1e5", "tru
     ("form", "names"), [("input={}", ODD_NAMES + ODD_ALONE), ("inputs=[{},b]", [*ODD_NAMES, "1e5", "true"])]
 )
 def test_the_name_of_a_file_that_is_there_arrives_whatever_it_means(tmp_path, monkeypatch, form, names):
-    """Alone and in a list, to where the command sees it; what is not there stays a reference to a key."""
+    """Alone and in a list, wherever the command finds it; a missing file stays a reference to a key."""
     monkeypatch.chdir(tmp_path)
     for name in names:
         Path(name).touch()
@@ -113,7 +113,7 @@ def test_the_name_of_a_file_that_is_there_arrives_whatever_it_means(tmp_path, mo
 
 
 def test_one_thing_is_a_list_of_it_where_several_may_be():
-    """Never read letter by letter: keys of commands, and parameters of what a group names."""
+    """Never read character by character: keys of commands, and parameters of what a group names."""
     overrides = ["checkpoint=a", "finder=svm", "finder.attributes=fur", "finder.layers=fine", "strengths=2", "tags=t"]
     cfg = shaped(config.composed("directions", overrides), "directions")
     assert (cfg["strengths"], cfg["tags"]) == ([2], ["t"])
@@ -125,7 +125,7 @@ def test_one_thing_is_a_list_of_it_where_several_may_be():
 
 @pytest.mark.parametrize(("latents", "found"), [("runs/w", "runs/w"), ("{w: runs/w}", {"w": "runs/w"})])
 def test_a_section_stays_one_unless_a_single_value_is_allowed_too(latents, found):
-    """Latents of the metric are a folder or folders by space; its paths are a mapping and nothing else."""
+    """Latents of the metric are a folder or folders by space; its paths can only be a mapping."""
     overrides = ["checkpoint=a", "metrics=[interpolation]", f"metrics.interpolation.latents={latents}"]
     cfg = shaped(config.composed("evaluate", overrides), "evaluate")
     assert cfg["metrics"]["interpolation"]["latents"] == found
@@ -136,7 +136,7 @@ def test_a_section_stays_one_unless_a_single_value_is_allowed_too(latents, found
 
 @pytest.mark.parametrize("value", ["moco", "dog"])
 def test_a_choice_within_a_choice_is_no_value(value):
-    """Who is in the images is chosen as whatever else is; none is a value."""
+    """The identity descriptor is chosen like everything else; none of the choices is a value."""
     metrics, key = ["checkpoint=a", "metrics=[interpolation]"], "metrics.interpolation.identity"
     with choices_kept():
         chosen = Composer().config("evaluate", [*metrics, f"identity@{key}=moco", f"{key}.path=my.pth"])
@@ -176,7 +176,7 @@ def context(primary: str, override: str) -> tuple[DictConfig, list[str]]:
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_old_names_are_refused_with_the_new_ones(old, new):
-    """A choice in any command; a key where the new one stands and the old one does not."""
+    """A choice in any command; a key if the new one exists and the old one does not."""
     if "=" in old:
         with pytest.raises(UserError, match=re.escape(f"'{old}' is now '{new}'")):
             readable([old])

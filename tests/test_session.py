@@ -31,7 +31,7 @@ Started = Callable[..., Python]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
-    """start(*arguments): `wplus` running in a group of processes of its own, as a shell starts it."""
+    """start(*arguments): `wplus` running in its own process group, as a shell starts it."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments, **how: Python("-m", "wplus", *arguments, "data.cache_dir=cache", **how)
 
@@ -67,7 +67,7 @@ def test_one_process_a_folder_and_a_kill_is_seen(start: Started):
 
 @pytest.mark.parametrize("slots", ["1", "cpu:3"])
 def test_an_interrupted_sweep_ends_with_every_job_saved(start: Started, slots: str):
-    """In a terminal Ctrl-C reaches the whole group of processes; of three slots one has nothing to do."""
+    """In a terminal Ctrl-C reaches the whole process group; of three slots one is idle."""
     sweep = start(*ENDLESS, "-m", "seed=1,2", "run_dir=out/${seed}", f"slots={slots}", forked=slots == "1")
     running = ["out/1", *(["out/2"] if slots != "1" else [])]
     wait_for(sweep, *(f"{name}/records.jsonl" for name in running))
@@ -139,7 +139,7 @@ def directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 
 def signalled(run: Callable[[], None], moment: str, sent: signal.Signals) -> object:
-    """The exit status of a command that gets a signal when `moment` is about to be called."""
+    """Exit status of a command that gets a signal when `moment` is about to be called."""
     called = pkgutil.resolve_name(moment)
 
     def interrupted(*args: object, **kwargs: object) -> object:

@@ -73,7 +73,7 @@ class Base:
 
 
 def test_what_a_group_chooses_has_no_default_over_it(tmp_path):
-    """Whatever the order: GROUP@KEY in the defaults of a file, and the file itself after it."""
+    """In any order: GROUP@KEY in the defaults of a file, and the file itself after it."""
     for name, text in {
         "thing/a": "_target_: of_signatures.Heir\nwidth: 3\n",
         "main": "defaults: [{thing@node.weights: a}, _self_]\nnode: {_target_: of_signatures.plain}\n",
@@ -90,7 +90,7 @@ def test_what_a_group_chooses_has_no_default_over_it(tmp_path):
 
 
 def described(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(file, target, values) of every `_target_` in the files of a group, as they are written."""
+    """(file, target, values) of every `_target_` in the files of a group, as written."""
     for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")):
         for node in nodes(yaml.safe_load(path.read_text())):
             yield path.stem, node["_target_"], {key: value for key, value in node.items() if key[0] != "_"}
@@ -128,7 +128,7 @@ def test_no_config_contradicts_a_default_but_a_variant_beside_a_plain_one(group)
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_comments_of_options_name_options(group):
-    """`# num_steps: of Adam` stands for an option that has its default."""
+    """`# num_steps: of Adam` describes an option that has its default."""
     targets: dict[str, set[str]] = {}
     for file, target, _ in described(group):
         targets.setdefault(file, set()).update(signature(target))
@@ -141,7 +141,7 @@ def test_comments_of_options_name_options(group):
 
 
 def test_every_default_can_be_read_without_importing():
-    """Or has another choice in its place: functions and networks are named by the config."""
+    """Or has another choice in its place: the config names functions and networks."""
     unread = []
     for group in GROUPS:
         for file, target, values in described(group):

@@ -31,7 +31,7 @@ def result(folder: Path) -> dict:
 
 
 def test_the_whole_way(tmp_path, capsys):
-    """What each command writes is what the next one reads; at the end stands one page with everything."""
+    """Each command reads what the previous one wrote; at the end there is one page with everything."""
     data = "data.num_images=300"
     model = tmp_path / "train" / "model.safetensors"
     probes = ["probes=[style_mixing,truncation,noise_map,fd,logits]", "probes.fd.num_images=24"]
@@ -110,7 +110,7 @@ def test_the_whole_way(tmp_path, capsys):
 
 
 def test_the_whole_way_of_an_autoencoder(tmp_path):
-    """Its decoder goes the way of a GAN's generator; the encoder in the same file answers first."""
+    """Its decoder is used like a GAN's generator; the encoder in the same file answers first."""
     data, model = ["data=digits", "data.num_images=200"], tmp_path / "train" / "model.safetensors"
     run("train", "model=autoencoder_conv", "debug=quick_autoencoder", *data, "schedule.kimg=0.064", "num_samples=4",
         "probes=[reconstructions,truncation,fd,logits]", "probes.fd.num_images=24", f"cache_dir={tmp_path}/cache",

@@ -16,7 +16,7 @@ NAME = "wplus.models.kernels"
 
 @contextmanager
 def interpreted(**constants: int) -> Iterator[ModuleType]:
-    """`ops` takes them on the CPU for the time of the block; `constants` of the module may be others.
+    """Let `ops` use the kernels on the CPU within the block; `constants` of the module may be replaced.
 
     Module and Triton are imported anew, for what Triton's decorator makes of a function is decided then.
     """

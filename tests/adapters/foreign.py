@@ -17,7 +17,7 @@ CLASS_NAMES = {"": "Network", "synthesis": "SynthesisNetwork", "mapping": "Mappi
 
 
 class EasyDict(dict):
-    """As `dnnlib.util.EasyDict`, in which NVlabs' trainer keeps its options."""
+    """Like `dnnlib.util.EasyDict`, in which NVlabs' trainer keeps its options."""
 
 
 EasyDict.__module__, EasyDict.__qualname__ = "dnnlib.util", "EasyDict"
@@ -42,7 +42,7 @@ class Persistent:
 
 @contextmanager
 def nvlabs_modules():
-    """Within, the names `torch_utils.persistence` and `dnnlib.util` exist, so that pickle can refer to them."""
+    """Provide the names `torch_utils.persistence` and `dnnlib.util` within the block, for pickle to refer to."""
     modules = {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}
     for name, thing in modules.items():
         sys.modules[name.split(".")[0]] = types.ModuleType(name.split(".")[0])
@@ -56,7 +56,7 @@ def nvlabs_modules():
 
 
 def dumps(content: Any) -> bytes:
-    """`content` as NVlabs' trainer would pickle it."""
+    """Pickle `content` as NVlabs' trainer would."""
     buffer = io.BytesIO()
     with nvlabs_modules():
         pickle.dump(content, buffer, protocol=4)
@@ -97,7 +97,7 @@ def trainer_pickle(networks: Mapping[str, tuple[Mapping[str, Tensor], Mapping[st
 
 
 def randomise(network: nn.Module) -> Any:
-    """Give every tensor values of its own, also where it starts as zeros, and return the network in eval mode."""
+    """Give every tensor its own values, even those that start as zeros, and return the network in eval mode."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():
@@ -106,6 +106,6 @@ def randomise(network: nn.Module) -> Any:
 
 
 def assert_same(found: nn.Module, expected: nn.Module) -> None:
-    """The same numbers, bit for bit, under the same names."""
+    """Check that the numbers are the same, bit for bit, under the same names."""
     assert list(found.state_dict()) == list(expected.state_dict())
     torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)

@@ -42,7 +42,7 @@ def torch_bytes(content, *, as_zip: bool, pickle_protocol: int = 2) -> bytes:
 
 
 def compressed(content: bytes) -> bytes:
-    """A torch file whose records are packed, as torch never writes them."""
+    """A torch file with compressed records, which torch never writes."""
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
         for record in old.infolist():
@@ -70,14 +70,14 @@ def in_storage(payload: bytes) -> Call:
 
 
 def nested(content: bytes, depth: int) -> bytes:
-    """Pickles within pickles, in the place of a storage."""
+    """Pickles within pickles, in place of a storage."""
     for _ in range(depth):
         content = pickle.dumps(in_storage(content))
     return content
 
 
 def called(remembered: bytes, call: bytes, times: int) -> bytes:
-    """A pickle that remembers one thing, as number 0, and makes another of it again and again."""
+    """A pickle that remembers one object, as number 0, and derives another from it again and again."""
     return b"\x80\x04" + remembered + b"\x94" + b"0(" + call * times + b"l."
 
 
@@ -89,7 +89,7 @@ def numbers(num: int) -> bytes:
 
 
 def torch_zip(content: bytes, **records: bytes) -> bytes:
-    """A torch file with this pickle; `records` are those beside it ("byteorder") and, by numbers, storages ("_0")."""
+    """A torch file with this pickle; `records` are further records ("byteorder") and, by number, storages ("_0")."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("archive/data.pkl", content)
@@ -99,7 +99,7 @@ def torch_zip(content: bytes, **records: bytes) -> bytes:
 
 
 def old_torch(content: bytes, keys: bytes = b"].", storages: bytes = b"") -> bytes:
-    """The form before version 1.6: magic number, version, system; the pickle, the names of the storages, these."""
+    """The format before version 1.6: magic number, version, system; the pickle, the storages' names, the storages."""
     head = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03." + b"\x80\x02}."
     return head + content + keys + storages
 
@@ -113,13 +113,13 @@ def number(value: int) -> bytes:
 
 
 def stored(num: int, *, kind: str = "FloatStorage", name: str = "0", part: bytes = b"") -> bytes:
-    """Instructions that put a storage on the stack; `part` are those of a sixth entry of its persistent id."""
+    """Instructions that put a storage on the stack; `part` makes the sixth entry of its persistent id."""
     entries = word("storage") + b"ctorch\n" + kind.encode() + b"\n" + word(name) + word("cpu") + number(num) + part
     return b"(" + entries + b"tQ"
 
 
 def tensor(storage: bytes, size: int) -> bytes:
-    """Instructions that make a vector of a storage."""
+    """Instructions that make a vector from a storage."""
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + number(size) + b"\x85K\x01\x85\x89NtR"
 
 

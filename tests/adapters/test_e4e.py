@@ -60,7 +60,7 @@ def state_dict(net: Encoder, decoder: Generator | None) -> dict[str, Tensor]:
 
 
 def read(folder: Path, net: Encoder, decoder: Generator | None, options: Any, **content: Any) -> Models:
-    """Store a checkpoint as their code does, and load it."""
+    """Store a checkpoint like the authors' code, and load it."""
     torch.save({"state_dict": state_dict(net, decoder), "opts": options, **content}, folder / "theirs.pt")
     return wplus.load(folder / "theirs.pt")
 
@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_named(edit: Any, message: str, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def full() -> Generator:
-    """With the channels that their code fixes."""
+    """Build it with the channels that the authors' code fixes."""
     return generator(resolution=16, channel_base=16384, channel_max=512)
 
 

@@ -27,13 +27,13 @@ def cases(pattern: str) -> list[str]:
 
 @pytest.mark.parametrize("pattern", ["nvlabs*.json", "nvlabs*.pkl", "rosinality*.json", "e4e*.json", "junyanz*.json"])
 def test_there_are_cases(pattern: str) -> None:
-    """A folder without any, such as a misspelt WPLUS_GOLDEN, would skip all that follows."""
+    """A folder without cases, such as a misspelt WPLUS_GOLDEN, would skip everything that follows."""
     assert cases(pattern), FOLDER
 
 
 @lru_cache(maxsize=2)
 def load_case(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
-    """Spec, inputs and outputs, and networks of a case."""
+    """Load the spec, inputs, outputs and networks of a case."""
     spec = json.loads((FOLDER / f"{name}.json").read_text())
     fill = importlib.util.spec_from_file_location("fill", FOLDER / "fill.py")
     module = importlib.util.module_from_spec(fill)
@@ -155,7 +155,7 @@ def test_junyanz(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", cases("e4e*.json"))
 @torch.no_grad()
 def test_e4e(name: str, tmp_path: Path) -> None:
-    """Their file, read: codes at every stage, and the image. Written again: the same tensors under the same names."""
+    """Read the published file: codes at every stage, and the image. Written again, tensors and names are the same."""
     spec, arrays, networks = load_case.__wrapped__(name)  # 600 MB, not to be kept
     extra = {"latent_avg": networks["extra"]["latent_avg"], "opts": spec["opts"]}
     content = {"state_dict": networks["state_dict"], **extra}

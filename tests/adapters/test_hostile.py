@@ -26,14 +26,14 @@ from wplus.errors import UserError
 
 @pytest.fixture(autouse=True)
 def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a hostile file would create if it ran."""
+    """The file that a hostile file would create if it ran."""
     monkeypatch.setenv("MARKER", str(tmp_path / "marker"))
     return tmp_path / "marker"
 
 
 @pytest.mark.parametrize("kind", RUN)
 def test_files_that_run_something_elsewhere(kind: str, marker: Path) -> None:
-    """The proof that the test of what is refused can fail: an ordinary unpickler runs the command."""
+    """Prove that the test of refusals can fail: an ordinary unpickler runs the command."""
     if "protocol " in kind and "torch" in kind:
         torch.load(io.BytesIO(RUN[kind][0]), weights_only=False)
     else:
@@ -43,7 +43,7 @@ def test_files_that_run_something_elsewhere(kind: str, marker: Path) -> None:
 
 
 def refusal(content: bytes, folder: Path) -> str:
-    """The one printable sentence with which a file is refused, naming it, before its reading has taken much memory."""
+    """Return the one printable sentence that refuses a file by name, before reading has taken much memory."""
     (folder / "file.pkl").write_bytes(content)
     tracemalloc.start()
     try:
@@ -84,7 +84,7 @@ def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
 
 
 def test_extension_codes_are_no_way_round(tmp_path: Path, marker: Path) -> None:
-    """A code that the process has once resolved is resolved again without asking anybody."""
+    """A code that the process has resolved once is resolved again without a lookup."""
     copyreg.add_extension("posix", "system", 240)
     try:
         assert pickle.loads(b"\x80\x02\x82\xf0.") is os.system

@@ -160,7 +160,7 @@ def without_dropout(module: nn.Module) -> None:
 
 
 def test_names_of_parallel_networks_and_old_statistics(tmp_path: Path) -> None:
-    """`module.` in front; running statistics of instance norm, which PyTorch 0.3 kept and nobody used."""
+    """`module.` as a prefix; running statistics of instance norm, which PyTorch 0.3 stored but never used."""
     network = resnet("instance", blocks=1, width=4)
     state = OrderedDict((f"module.{name}", tensor) for name, tensor in network.state_dict().items())
     old = state | {"module.model.2.running_mean": torch.ones(4), "module.model.2.running_var": torch.ones(4)}

@@ -50,7 +50,7 @@ def snapshot(generator: Generator, discriminator: Discriminator) -> bytes:
 
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"{sizes['resolution']}px-{sizes['channel_base']}")
 def test_networks_of_any_size(sizes: dict[str, int], tmp_path: Path) -> None:
-    """As a pickle of their trainer, and as state dicts with and without the arguments of their constructors."""
+    """From a pickle of NVlabs' trainer, and from state dicts with and without the constructors' arguments."""
     for img_channels, form in ((1, "pickle"), (4, "state dicts"), (3, "raw")):
         generator, discriminator = build(img_channels, **sizes)
         content = nvlabs.export(generator=generator, discriminator=discriminator)
@@ -175,7 +175,7 @@ def slow_filter(x: torch.Tensor, *, padding: int, stride: int = 1) -> torch.Tens
 
 
 def slow_layer(state: dict[str, torch.Tensor], name: str, x: torch.Tensor, clamp: float, gain=1.0, down=1):
-    """Equalised convolution, bias, leaky ReLU, gain, clamp, in this order and one after the other."""
+    """Equalised convolution, bias, leaky ReLU, gain and clamp, one after the other in this order."""
     weight = state[f"{name}.weight"]
     weight = weight / weight[0].numel() ** 0.5
     if down == 2 and weight.shape[2] == 1:
@@ -191,7 +191,7 @@ def slow_layer(state: dict[str, torch.Tensor], name: str, x: torch.Tensor, clamp
 
 
 def slow_discriminator(state: dict[str, torch.Tensor], img: torch.Tensor, architecture: str, clamp: float):
-    """NVlabs' discriminator, written down from its description; one group of the minibatch deviation."""
+    """NVlabs' discriminator, reimplemented from its description; one group of the minibatch deviation."""
     x, resolution, gain = None, img.shape[2], 0.5**0.5 if architecture == "resnet" else 1.0
     while resolution > 4:
         name = f"b{resolution}"
@@ -212,7 +212,7 @@ def slow_discriminator(state: dict[str, torch.Tensor], img: torch.Tensor, archit
 @pytest.mark.parametrize("clamp", [None, 0.4])
 @pytest.mark.parametrize("architecture", ["resnet", "orig", "skip"])
 def test_discriminators_of_every_architecture(architecture: str, clamp: float | None, tmp_path: Path) -> None:
-    """Read from a pickle, against a slow reference; written and read again, with and without arguments."""
+    """Read from a pickle and compared with a slow reference; written and read again, with and without arguments."""
     discriminator = randomise(Discriminator(**TINY, architecture=architecture, conv_clamp=clamp))
     content = nvlabs.export(discriminator=discriminator)
     assert (content["D_kwargs"]["architecture"], content["D_kwargs"]["conv_clamp"]) == (architecture, clamp)
@@ -290,7 +290,7 @@ def layers(module: Persistent, name: str = "") -> Iterator[tuple[str, dict[str, 
 
 
 def with_clamps(folder: Path, clamps: Callable[[str], Any]) -> Path:
-    """A pickle whose constructors' arguments say nothing of a clamp, as in stylegan3's, but whose layers do."""
+    """A pickle whose constructors' arguments have no clamp, as in stylegan3's, but whose layers do."""
     generator = randomise(Generator(**TINY, z_dim=6, w_dim=6, num_mapping_layers=1))
     content = nvlabs.export(generator=generator, discriminator=randomise(Discriminator(**TINY, architecture="skip")))
     parts = {part: persistent_network(content[part], {}) for part in ("G_ema", "D")}
@@ -303,7 +303,7 @@ def with_clamps(folder: Path, clamps: Callable[[str], Any]) -> Path:
 
 
 def test_what_the_layers_clamp_by_counts(tmp_path: Path) -> None:
-    """In stylegan3's repository 256 is the constructor's default, which the file's arguments do not state."""
+    """In stylegan3's repository 256 is the constructor's default, which the file's arguments do not contain."""
     models = wplus.load(with_clamps(tmp_path, lambda name: None if name == "b4.fromrgb" else 0.25))
     assert models.generator.arguments["conv_clamp"] == models.discriminator.arguments["conv_clamp"] == 0.25
     models = wplus.load(with_clamps(tmp_path, lambda name: None))

@@ -47,7 +47,7 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_latents_to_images(family: str, tmp_path: Path) -> None:
-    """The generator computes as before, too: what was made for the graph must not return."""
+    """The generator also computes as before: changes for the graph must be undone."""
     generator = make(family)
     ops._fir.cache_clear()  # as if no other test had made one
     path = onnx_graph.write(tmp_path / "g.onnx", generator, truncation_psi=0.6)

@@ -66,7 +66,7 @@ SMALL = {"resolution": 8, "z_dim": 4, "w_dim": 4, "channel_base": 16, "channel_m
 
 @pytest.mark.parametrize("layout", ["nvlabs", "rosinality"])
 def test_sizes_that_are_only_claimed_ask_for_no_memory(layout: str, tmp_path: Path) -> None:
-    """One vector of a million numbers says that w has as many; the mapping network would have 4 TB."""
+    """One vector claims that w has a million numbers; the mapping network would have 4 TB."""
     generator, wide = Generator(**SMALL), torch.zeros(1, 10**6)
     if layout == "nvlabs":
         content: dict = nvlabs.export(generator=generator)

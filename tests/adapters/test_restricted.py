@@ -128,7 +128,7 @@ def test_numbers_of_a_machine_of_the_other_byte_order(name: str, tmp_path: Path)
 
 
 def test_a_part_of_a_storage(tmp_path: Path) -> None:
-    """As torch before 0.4 wrote views: name of the part, where it begins, how long it is."""
+    """Views as torch before 0.4 wrote them: name of the part, its offset, its length."""
     vector = torch.arange(6.0)
     part = b"(X\x01\x00\x00\x00vK\x02K\x03t"
     content = b"\x80\x02" + tensor(stored(6, part=part), 3) + b"."

@@ -31,7 +31,7 @@ def build(*, resolution: int, style_dim: int, n_mlp: int, **channels: int) -> tu
 
 
 def checkpoint(generator: Generator, discriminator: Discriminator) -> dict[str, Any]:
-    """As their trainer writes it; `export` would refuse so few channels."""
+    """A checkpoint as rosinality's trainer writes it; `export` would refuse so few channels."""
     ours = rosinality.in_their_layout(generator)
     optimizer = {"state": {0: {"step": 1, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.002, "params": [0]}]}
     return {

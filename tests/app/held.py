@@ -15,7 +15,7 @@ from wplus.library.pictures import Pictures
 
 
 class Held(Acts):
-    """Draws when it is let."""
+    """Draws when it is allowed to."""
 
     def draw(self, seed: int, num: int, psi: float) -> Pictures:
         print("draw begins", flush=True)

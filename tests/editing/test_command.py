@@ -51,7 +51,7 @@ def values(folder: Path) -> dict[str, dict]:
 
 
 def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: Models, here: Path) -> None:
-    """The attribute is the sign of the third number; its file names the pictures, the folder the latents."""
+    """The attribute is the sign of the third number; the label file names the pictures, the folder has the latents."""
     ws = torch.randn(120, 8)
     for index, code in enumerate(ws):
         save_latent(here / "latents" / f"{index}.safetensors", Latent(code, "w", models.fingerprint))
@@ -136,7 +136,7 @@ def test_a_mistake_is_a_sentence(run: Started, script: str, overrides: list[str]
 
 
 def test_inverters_of_spaces_without_ws_compare_by_images_alone(run: Started, models: Models, here: Path) -> None:
-    """Lengths in s are other numbers than lengths in f/w+, and are called otherwise."""
+    """Lengths in s and in f/w+ are different quantities, and have different names."""
     save_directions(here / "d.safetensors", pca(models, num_directions=1, num_samples=100))
     save_png(here / "in" / "a.png", torch.rand(3, 16, 16) * 2 - 1)
     chosen = ["directions=d.safetensors", "input=in", "inverter=lbfgs", "inverter.num_steps=2"]

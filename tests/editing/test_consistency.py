@@ -22,7 +22,7 @@ def edits() -> dict[str, torch.Tensor]:
 
 
 def measured(exact: Models, invert: Callable, *, ws: torch.Tensor | None = None, **options: object) -> dict:
-    """Name -> result, of latents by default random."""
+    """Name -> result, for latents that are random by default."""
     ws = torch.randn(NUM, 3, 4) if ws is None else ws
     shared = {"space": space_of("w+", exact.generator), "distance": Brightness(), "edits": edits(), "invert": invert}
     errors = edit_errors(exact.generator, ws, **{**shared, **options})
@@ -42,7 +42,7 @@ def test_an_exact_inverter_comes_back(exact: Models) -> None:
 
 
 def test_a_constant_error_is_its_norm(exact: Models) -> None:
-    """An inverter that misses by c: w, w + f, w + f + c, w + c; the norm of c whatever the edit."""
+    """An inverter that misses by c: w, w + f, w + f + c, w + c; the result is the norm of c, whatever the edit."""
     c = torch.randn(3, 4)
     found, norm = values(measured(exact, lambda x: exact.generator.inverse(x) + c)), float(c.norm())
     assert [found[name] for name in ("lec_up", "lec_up_all", "lec_one")] == pytest.approx([norm] * 3, rel=1e-5)
@@ -100,7 +100,7 @@ def test_no_edit_is_the_second_inversion_alone(exact: Models) -> None:
 
 @pytest.mark.parametrize("space", ["s", "f8/w+"])
 def test_spaces_without_ws_are_compared_in_their_own_deviations(models: Models, space: str) -> None:
-    """One inverter answers with the old code, one follows and misses by half a deviation in every number."""
+    """One inverter returns the old latent, one follows the edit and misses by half a deviation in every number."""
     generator, found = models.generator, space_of(space, models.generator)
     codes = found.from_ws(generator.mapping(torch.randn(3, 8)), generator)
     shift, scale = 0.5 * torch.randn(generator.num_ws, 8), found.scale(generator)

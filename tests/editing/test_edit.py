@@ -40,7 +40,7 @@ def test_a_strip_for_each_direction_and_every_latent(models: Models, tmp_path: P
 def test_columns_show_the_strengths_in_order(
     models: Models, tmp_path: Path, a_direction: object, mode: str, start: float, expected: list[int]
 ) -> None:
-    """Pictures are as bright as the code: start + 0.25 * strength, or 0.25 * strength."""
+    """Pictures are as bright as the latent: start + 0.25 * strength, or 0.25 * strength."""
     models.generator.synthesis.forward = lambda ws, noise_mode: ws[:, 0, 1].view(-1, 1, 1, 1).expand(-1, 3, 16, 16)
     direction = a_direction(vector=torch.eye(8)[1], layers=tuple(range(6)), num_ws=6, unit=0.25, origin=0.0)
     options = {"names": ["a"], "directions": [direction], "strengths": [-2, 0, 2], "mode": mode}

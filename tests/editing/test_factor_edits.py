@@ -16,7 +16,7 @@ NAN = float("nan")
 
 
 def test_the_first_strength_that_achieves_is_judged() -> None:
-    """Four images: at the second strength, at the first, never, and one that has it before."""
+    """Four images: one at the second strength, one at the first, one never, and one that has it already."""
     before = {"fur": np.array([0, 0, 0, 1]), "eyes": np.array([5, 5, 5, 5]), "mouth": np.array([1, 1, 1, 1])}
     steps = [
         {"fur": np.array([0, 1, 2, 1]), "eyes": np.array([6, 6, 5, 5]), "mouth": np.array([1, 2, 1, 1])},
@@ -30,7 +30,7 @@ def test_the_first_strength_that_achieves_is_judged() -> None:
 
 
 class Planted(torch.nn.Module):
-    """Two factors of `ExactGenerator`'s images: the sign of the first number, that of the last."""
+    """Two factors of `ExactGenerator`'s images: the signs of the first and of the last number."""
 
     name, classes = "planted", {"first": ["low", "high"], "last": ["low", "high"]}
     protocol = {"classifier": "planted", "classifier_fingerprint": "p", "attributes": {}}
@@ -41,7 +41,7 @@ class Planted(torch.nn.Module):
 
 @pytest.fixture
 def directions() -> list[Direction]:
-    """One moves the first number alone, one both of them."""
+    """One direction moves only the first number, one moves both."""
     alone, both = torch.zeros(3, 4), torch.zeros(3, 4)
     alone[0, 0] = both[0, 0] = both[2, 3] = 1
     shared = {"layers": (0, 1, 2), "num_ws": 3, "unit": 0.1, "origin": 0.0, "notes": {"attribute": "first=high"}}
@@ -49,7 +49,7 @@ def directions() -> list[Direction]:
 
 
 def test_edits_that_change_one_factor_alone_keep_the_others(exact: Models, directions: list[Direction]) -> None:
-    """Numbers at -0.25 are over the boundary from 3 units of 0.1 on; both at once from 0.25 / (0.1 / sqrt 2) = 3.5."""
+    """Numbers at -0.25 cross the boundary from 3 units of 0.1 on; both at once from 0.25 / (0.1 / sqrt 2) = 3.5."""
     latents = [Latent(torch.full((3, 4), value), "w+", exact.fingerprint) for value in (-0.25, -0.25, 0.25, -0.9)]
     shared = {"classifier": Planted(), "strengths": [4, 2, 3]}
     found = factor_outcomes(exact, latents, directions=directions, **shared)
@@ -76,7 +76,7 @@ def test_a_direction_must_be_named_by_a_factor(exact: Models, directions: list[D
 
 
 class Bright(torch.nn.Module):
-    """Whether an image is brighter than grey, and a factor of one value."""
+    """Classifies whether an image is brighter than grey, and a factor with a single value."""
 
     name, classes = "bright", {"light": ["no", "yes"], "size": ["all"]}
     protocol = {"classifier": "bright", "classifier_fingerprint": "b", "attributes": {}}
@@ -87,7 +87,7 @@ class Bright(torch.nn.Module):
 
 
 def test_tuned_latents_are_judged_in_their_own_generator(models: Models) -> None:
-    """One latent, bright and dark by its changes of the weights alone: only the dark one lacks light."""
+    """One latent, bright and dark only by its weight deltas: only the dark one lacks light."""
     latent = Latent(torch.randn(8), "w", models.fingerprint)
     deltas = [
         WeightDelta({"synthesis.b16.torgb.bias": (torch.full((3,), amount),)}, models.fingerprint,

@@ -50,7 +50,7 @@ def test_the_first_direction_changes_styles_most(models: Models) -> None:
 
 
 def test_every_map_is_read_by_the_layer_it_belongs_to(models: Models) -> None:
-    """Every number of the code of layer i is i: what each map gets to see says where it belongs."""
+    """Every number of layer i's latent is i, so each map's input shows which layer it belongs to."""
     synthesis = models.generator.synthesis
     seen: dict[int, int] = {}
     for module in synthesis.modules():

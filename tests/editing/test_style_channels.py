@@ -23,7 +23,7 @@ NUM = 60
 
 
 def labelled(models: Models, channel: int, deviations: float = 3.0) -> LabelledLatents:
-    """Latents of which those with has=1 all have nearly one value of a channel, which others have at random."""
+    """Latents in which those with has=1 share nearly one value of a channel that is random in others."""
     generator = models.generator
     ws = generator.mapping(torch.randn(NUM, 8))
     weight, bias = _row(models, channel)
@@ -35,7 +35,7 @@ def labelled(models: Models, channel: int, deviations: float = 3.0) -> LabelledL
 
 
 def _row(models: Models, channel: int) -> tuple[Tensor, Tensor]:
-    """What the affine layer of a channel does: s = w @ weight + bias."""
+    """Compute a channel's affine layer: s = w @ weight + bias."""
     layer, _, number = channel_names(models.generator)[channel].rpartition(".")
     affine = models.generator.synthesis.get_submodule(f"{layer}.affine")
     return affine.weight[int(number)] * affine.weight_gain, affine.bias[int(number)] * affine.bias_gain
@@ -79,7 +79,7 @@ def test_an_edit_moves_one_channel_by_its_units(models: Models, tmp_path: Path) 
 
 @pytest.mark.parametrize("space", ["f8/w+", "s"])
 def test_a_direction_of_w_edits_maps_and_styles(models: Models, space: str) -> None:
-    """What was made of w becomes what is made of w + e."""
+    """Maps and styles made from w become those made from w + e."""
     direction, generator = pca(models, num_directions=1, num_samples=50)[0], models.generator
     ws, found = generator.mapping(torch.randn(1, 8)), space_of(space, generator)
     latent = Latent(found.from_ws(ws, generator)[0], space, models.fingerprint)
@@ -124,7 +124,7 @@ def test_too_few_examples(models: Models) -> None:
 
 
 def test_tuned_latents_are_edited_in_their_own_generator(models: Models, tmp_path: Path) -> None:
-    """Tuning changes the affine layers, too: an edit of nothing shows the tuned image."""
+    """Tuning changes the affine layers, too: an edit of strength 0 shows the tuned image."""
     changes = {"synthesis.b8.conv1.affine.weight": (torch.randn(8, 8),)}
     latent = Latent(torch.randn(8), "w", models.fingerprint)
     delta = WeightDelta(changes, models.fingerprint, code_digest(latent.code))

@@ -56,7 +56,7 @@ def test_coordinates_have_the_sign_of_the_attribute(models: Models, samples: Lab
 
 
 def test_a_vector_for_each_layer(models: Models, samples: LabelledLatents) -> None:
-    """The attribute lives in layer 3 alone: the other layers' vectors are next to nothing, layer 0 is not looked at."""
+    """The attribute lives only in layer 3: the other layers' vectors are nearly zero, layer 0 is not used."""
     ws = torch.randn(NUM, 6, 8, generator=torch.Generator().manual_seed(5))
     tall = ws[:, 3] @ TALL > 0
     given = LabelledLatents(ws, {"tall": tall.int().numpy()})
@@ -94,7 +94,7 @@ def test_conditional_directions_leave_the_others_alone(models: Models, samples: 
 
 
 def test_held_out_latents_are_not_learned_from(models: Models) -> None:
-    """Labels without meaning: what was learned from would be told apart far better than by chance."""
+    """With meaningless labels, training latents would be separated far better than by chance."""
     rng = torch.Generator().manual_seed(6)
     noise = LabelledLatents(
         torch.randn(60, 6, 8, generator=rng), {"luck": torch.randint(2, (60,), generator=rng).numpy()}

@@ -57,7 +57,7 @@ def grey_images(num: int, *, seed: int = 0, labels: bool = False, **attributes: 
 
 
 def coded_context(models: Models | None = None, *, batch_size: int = 8, seed: int = 0, **sets: Any) -> EvalContext:
-    """Training and held-out images, and an autoencoder of them."""
+    """Training and held-out images, and an autoencoder for them."""
     sets = {"real": grey_images(60), "held_out": grey_images(42, seed=1), **sets}
     return EvalContext(
         models or linear_gaussian(off=0.3), **sets, batch_size=batch_size, seed=seed, progress=silent

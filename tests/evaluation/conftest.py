@@ -38,11 +38,11 @@ def conditional() -> Models:
 
 @pytest.fixture
 def shared() -> dict[str, Any]:
-    """How the metrics of a context compute."""
+    """Settings with which the metrics of a context compute."""
     return {"batch_size": 8, "device": "cpu", "seed": 0, "progress": checking}
 
 
 @pytest.fixture
 def context(models: Models, real: RealImages, shared: dict[str, Any]) -> EvalContext:
-    """What metrics are given; `dataclasses.replace(context, seed=1)` is a new one with new passes."""
+    """Context of metrics; `dataclasses.replace(context, seed=1)` makes a new one with new passes."""
     return EvalContext(models, real, **shared)

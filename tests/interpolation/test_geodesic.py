@@ -29,7 +29,7 @@ def bent(keyframes, context):
 
 
 def polar(w):
-    """(angle, radius) -> the point in the plane."""
+    """Map (angle, radius) to a point in the plane."""
     return torch.stack([w[:, 1] * w[:, 0].cos(), w[:, 1] * w[:, 0].sin()], dim=1)
 
 
@@ -44,7 +44,7 @@ def test_where_images_are_linear_the_straight_line_stays_and_a_detour_becomes_it
 
 
 def test_where_codes_are_polar_the_arc_becomes_the_chord():
-    """A quarter of the circle: the straight line in codes has the energy (pi / 2)^2, the geodesic the chord's 2."""
+    """A quarter circle: the straight line in codes has the energy (pi / 2)^2, the geodesic the chord's 2."""
     keyframes, context = keyframes_at([0, 1], [math.pi / 2, 1]), context_of(polar, 2)
     assert energy(context, lerp(keyframes, context)) == pytest.approx((math.pi / 2) ** 2, rel=0.01)
     curve = geodesic(keyframes, context, num_steps=200)
@@ -62,7 +62,7 @@ def test_it_is_never_worse_than_its_start(learning_rate):
 
 
 def test_it_starts_at_the_even_straight_line():
-    """Images are squares: the straight line speeds up, and the search from it would meet other points."""
+    """Images are squares: the straight line speeds up, so a search from it would pass through other points."""
     keyframes, context = keyframes_at([0.0], [1.0]), context_of(torch.square, 1, num_frames=33)
     even = arc_length(keyframes, context, path=lerp)
     t = torch.linspace(0, 1, 14, dtype=torch.float64)

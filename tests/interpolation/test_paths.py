@@ -42,7 +42,7 @@ def test_the_line_and_the_great_circle_are_those_of_the_latents(context):
 
 
 def line(codes):
-    """The straight line between the ends of codes (T, ...) at even places."""
+    """The straight line between the ends of latents (T, ...) at even positions."""
     share = torch.linspace(0, 1, len(codes)).to(codes).view(-1, *[1] * (codes.ndim - 1))
     return torch.lerp(codes[0], codes[-1], share)
 
@@ -110,13 +110,13 @@ def test_a_space_without_sense_is_refused_in_a_sentence(context, path, space, wo
 @pytest.mark.parametrize("num_keys", [2, 3, 4, 7])
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_spline_is_twice_differentiable_and_bends_nowhere_at_its_ends(context, num_keys, closed):
-    """Cubic between knots; slope and curvature agree on both sides of each, a loop's seam included; natural ends."""
+    """Cubic between knots; slope and curvature agree on both sides of knots, including a loop's seam; natural ends."""
     points, step = keyframes(torch.randn(num_keys, 3, 5, dtype=torch.float64), closed=closed), 1e-3
     codes = spline(points, context).codes
     last = len(points) - 1
 
     def derivatives(knot, side):
-        """First and second, of the cubic on that side, from four of its places."""
+        """First and second derivative of the cubic on that side, from four of its points."""
         places = [(knot + side * k * step) % last if closed else knot + side * k * step for k in range(4)]
         at = codes(torch.tensor(places, dtype=torch.float64))
         slope = (-11 * at[0] + 18 * at[1] - 9 * at[2] + 2 * at[3]) / (6 * side * step)

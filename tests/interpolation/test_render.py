@@ -43,7 +43,7 @@ def test_frames_come_one_batch_at_a_time(generator):
 
 
 def test_noise_keeps_its_strength_half_way():
-    """Seen through a generator that returns its noise: rms one at the ends stays one in the middle."""
+    """With a generator that returns its noise: an rms of one at the ends stays one in the middle."""
 
     class Echo:
         num_ws, w_dim = 6, 8
@@ -70,7 +70,7 @@ def test_labels_and_truncation_reach_the_mapping_network():
 
 
 def test_labels_and_noise_follow_the_time_map_of_the_curve(generator):
-    """A curve that stands still while its time goes on shows the noise of the second keyframe at the end."""
+    """A curve that stands still while its time advances shows the noise of the second keyframe at the end."""
     keys = keyframes("w", 2, noise=tuple(generator.synthesis.random_noise(2)))
     still = Curve(lambda t: keys.codes[[0]].expand(len(t), -1), time_map=lambda t: t * t)
     frames = render_batch(generator, keys, still, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
@@ -81,7 +81,7 @@ def test_labels_and_noise_follow_the_time_map_of_the_curve(generator):
 
 
 def delta(generator, seed):
-    """Low-rank changes of matrices and kernels, whole changes of vectors."""
+    """Low-rank changes of matrices and kernels, full changes of vectors."""
     rng, changes = torch.Generator().manual_seed(seed), {}
     for name, parameter in generator.synthesis.named_parameters(prefix="synthesis"):
         if parameter.ndim == 1:

@@ -30,7 +30,7 @@ def test_an_image_that_speeds_up_is_shown_at_the_roots():
 
 
 def warped(keyframes, context):
-    """The straight line at another pace."""
+    """The straight line at a different pace."""
 
     def time_map(t):
         whole = t.floor().clamp_max(len(keyframes) - 2)

@@ -178,7 +178,7 @@ def test_latents_and_images_go_to_where_the_paths_make_sense(run, perceptual):
 
 
 def test_a_path_and_a_metric_from_elsewhere_are_shown_and_explained(run, recorder):
-    """One function each, no edit anywhere: in the terminal's table, in the pictures' titles, in the result."""
+    """One function each and no other edit: in the terminal's table, in the pictures' titles, in the result."""
     video = run(2, num_frames=5, path=plugins.halting, path_metrics={"brightness": plugins.brightness})
     assert video.titles == ("a to b: halting in z",)
     entry = recorder.seen["interpolate/brightness_half_way"]

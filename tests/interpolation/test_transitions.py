@@ -56,7 +56,7 @@ def test_a_trajectory_shows_its_two_keyframes(generator, keyframes, context):
 
 @functools.cache
 def registry():
-    """Every path of configs/path, plain and re-timed, in every space that it is for."""
+    """Every path of configs/path, plain and re-timed, in every space that it supports."""
     names = sorted(file.stem for file in (CONFIG_FOLDER / "path").glob("*.yaml"))
     few = ["path.geodesic.num_steps=2", "path.geodesic.num_points=3"]
     chosen = [f"path=[{','.join(names)}]", "retime=[none,arc_length]", *few]

@@ -21,7 +21,7 @@ from wplus.latents.latent import load_latent
 
 @pytest.fixture
 def here(stylegan, tmp_path: Path, monkeypatch) -> Path:
-    """The current folder, with models and images of odd kinds."""
+    """The current folder, with models and images of various kinds."""
     monkeypatch.chdir(tmp_path)
     for name, is_iterative in (("encoder", False), ("iterative", True)):
         encoder = tiny_encoder(stylegan, is_iterative=is_iterative)
@@ -47,7 +47,7 @@ def command(repository: Path, here: Path):
 
 @pytest.fixture
 def inverted(command, here: Path, without_curves, monkeypatch):
-    """Run the command in this process; returns the folder it wrote."""
+    """Run the command in this process, and return the folder it wrote."""
 
     def call(*arguments: str, model: str = "encoder") -> Path:
         _, script, *given = command(*arguments, model=model)

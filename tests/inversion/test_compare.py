@@ -36,7 +36,7 @@ def target_of(name: str) -> torch.Tensor:
 
 
 def a_folder(path, *, error: int, names=NAMES, net=NET, masked=False, other_pixels=()):
-    """A folder of inversions whose pictures are `error` away from their targets."""
+    """A folder of inversions whose pictures differ from their targets by `error`."""
     store = InversionFolder(path, fingerprint="f" * 16, settings_digest="s")
     for index, name in enumerate(names):
         target = target_of(name + "!" if name in other_pixels else name)
@@ -149,7 +149,7 @@ def test_the_command(tmp_path, capsys, without_curves):
 
 
 def test_runs_that_differ_in_their_seed_are_one_method(tmp_path, capsys, without_curves):
-    """Six seeds of two spaces: seeds are the unit, the pairs of folders are told by what varies."""
+    """Six seeds of two spaces: seeds are the unit, and pairs of folders are named by what varies."""
     folders = []
     for space, gain in (("w", 20), ("w+", 10)):
         for seed in range(6):

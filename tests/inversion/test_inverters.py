@@ -30,7 +30,7 @@ SHORT = {
 
 
 def shortened(invert, **options):
-    """The inverter with few steps and no perceptual net; the inverters among its options too."""
+    """The inverter with few steps and no perceptual net, including the inverters among its options."""
     function, bound = unwrapped(invert)
     chosen = {
         name: value for name, value in {**SHORT, **options}.items() if name in inspect.signature(function).parameters
@@ -45,7 +45,7 @@ def inverter(name: str):
 
 
 def spaces_of(name: str):
-    """Those of vectors for every inverter; the others for inverters that look at a space's parts, prior or start."""
+    """Vector spaces for every inverter; the others for inverters that use a space's parts, prior or initialisation."""
     begins_in_w = uses_encoder(inverter(name)) or name == "staged"
     vectors = ["w", "w+"] if begins_in_w else ["z", "z+", "w", "w+"]
     return [
@@ -59,7 +59,7 @@ every_inverter = pytest.mark.parametrize("name", NAMES)
 
 
 def task_of(generator, images, space="w", *, name="", kind=InversionTask, **shared):
-    """A task in which any inverter finds what it needs."""
+    """A task that has everything any inverter needs."""
     shared.setdefault("names", list("abcdefg")[: len(images)])
     if name == "sketch" and "masks" not in shared:
         shared["masks"] = half_masks(len(images))
@@ -67,7 +67,7 @@ def task_of(generator, images, space="w", *, name="", kind=InversionTask, **shar
 
 
 def assert_row_equal(together, row: int, alone) -> None:
-    """Row `row` of an inversion is, bit for bit, the single one."""
+    """Check that row `row` of an inversion equals the single one bit for bit."""
     assert torch.equal(alone.latents[0], together.latents[row])
     assert torch.equal(alone.images[0], together.images[row])
     for term, values in together.history.items():
@@ -107,7 +107,7 @@ def test_so_it_does_with_every_option(stylegan, invert, options):
 
 
 def test_searches_start_in_every_space_at_the_image_of_the_mean(stylegan):
-    """What is searched for in s are channels over their deviations; the start must not be scaled."""
+    """The search in s optimises channels over their deviations; the start must not be scaled."""
     images = noise_images(1)
     run = functools.partial(optimize, num_steps=1, lr=1e-9, latent_noise=0.0, loss_weights=PIXELS_ONLY)
     expected = run(task_of(stylegan, images, "w")).images
@@ -164,7 +164,7 @@ def test_labels_and_the_perceptual_net_take_part(conditional, pooled, name):
 
 @dataclasses.dataclass(frozen=True)
 class ExtendedTask(InversionTask):
-    """A task with a further shared argument."""
+    """A task with one more shared argument."""
 
     further: list[str] = dataclasses.field(default_factory=list)
 

@@ -9,7 +9,7 @@ from wplus.inversion.lbfgs import Curvature, Point, QuasiNewton, minimise
 
 
 class Rosenbrock:
-    """N Rosenbrock functions, counting calls."""
+    """N Rosenbrock functions that count their calls."""
 
     def __init__(self) -> None:
         self.calls, self.lowest = 0, []
@@ -94,7 +94,7 @@ def test_two_loop_recursion_is_the_updated_inverse_hessian():
 
 
 def test_a_step_after_which_it_is_as_steep_is_not_taken():
-    """Low enough is not all (strong Wolfe): a short step downhill is followed by a longer try from the same place."""
+    """Low enough does not suffice (strong Wolfe): a longer step from the same point follows a short one downhill."""
 
     def bowl(x):
         return (x - 100).square().sum(dim=1), 2 * (x - 100)

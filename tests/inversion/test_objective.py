@@ -155,7 +155,7 @@ def test_white_has_mean_zero_and_mean_square_one():
 
 
 def slow_autocorrelation(noise: torch.Tensor) -> float:
-    """The regulariser of one map (r, r), pixel by pixel."""
+    """The regulariser of one map (r, r), computed pixel by pixel."""
     size, total = len(noise), 0.0
     across = sum(noise[i, j] * noise[i, j - 1] for i in range(size) for j in range(size)) / size**2
     down = sum(noise[i, j] * noise[i - 1, j] for i in range(size) for j in range(size)) / size**2

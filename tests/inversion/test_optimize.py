@@ -118,7 +118,7 @@ def test_best_is_never_worse_than_last(stylegan):
 
 
 def test_adam_follows_a_projector_written_plainly(linear):
-    """The published loop (constant noise, Adam, schedule) for one image, by torch's own Adam."""
+    """The published loop (constant noise, Adam, schedule) for one image, with torch's own Adam."""
     targets = torch.randn(1, 1, 4, 4)
     options = {"num_steps": 50, "lr": 0.2, "latent_noise": 0.0, "return_best": False}
     found = pixels(InversionTask(linear, targets, "w"), **options)
@@ -145,7 +145,7 @@ def test_nvlabs_schedules(step):
 
 
 def test_latent_noise_has_the_share_of_the_prior_that_was_asked_for(stylegan):
-    """With a rate of nearly 0 the first evaluation is at the mean plus the noise."""
+    """With a learning rate of nearly 0 the first evaluation is at the mean plus the noise."""
     seen = []
     task = InversionTask(stylegan, generated(stylegan, 1), "w")
 

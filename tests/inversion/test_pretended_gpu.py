@@ -27,7 +27,7 @@ CASES = [(name, "w+") for name in INVERTERS] + [("lbfgs", space) for space in sp
 
 
 def on_gpu(task: InversionTask) -> InversionTask:
-    """The same task there."""
+    """The same task on the GPU."""
     masks, labels = (None if each is None else OnGpu(each) for each in (task.masks, task.labels))
     networks = {"generator": moved(copy.deepcopy(task.generator)), "encoder": moved(copy.deepcopy(task.encoder))}
     return dataclasses.replace(task, images=OnGpu(task.images), masks=masks, labels=labels, **networks)
@@ -53,12 +53,12 @@ def test_an_inversion_is_the_cpus(monkeypatch, name, space):
 
 
 def takes_steps(invert) -> bool:
-    """Whether an inverter makes as many as it is told."""
+    """Whether an inverter makes as many steps as requested."""
     return "num_steps" in inspect.signature(unwrapped(invert)[0]).parameters
 
 
 def assert_equal(found, plain) -> None:
-    """Latents, images, noise and history of both."""
+    """Check that latents, images, noise and history are equal."""
     assert found.latents.device == found.images.device == GPU
     assert torch.equal(found.latents.numbers, plain.latents)
     assert torch.equal(found.images.numbers, plain.images)

@@ -88,7 +88,7 @@ def test_other_images_stay_where_they_are_held(stylegan):
 
 
 def test_the_locality_term_keeps_its_strength_at_any_interval(stylegan):
-    """Half as often and twice as strong: other images move about as far, and not at all as without the term."""
+    """Half as often and twice as strong: other images move about as far, and nothing like without the term."""
     moved = {
         interval: tune(task_of(stylegan), num_others=16, num_steps=40,
                        **{**holding, "locality_interval": interval, "locality_weights": {"l2": 3.0, "perceptual": 0.0}})
@@ -110,7 +110,7 @@ def test_scores_are_mean_distances_of_truncated_samples(stylegan, pooled):
 
 
 def test_the_generator_is_read_for_its_fingerprint_once(stylegan, monkeypatch):
-    """Whatever the number of images, and of others that say how far they moved."""
+    """Whatever the number of images, including the other images that measure locality."""
     read = []
     for module in ("inversion.pti", "latents.weight_delta"):
         monkeypatch.setattr(f"wplus.{module}.fingerprint", lambda net: read.append(net) or fingerprint(net))

@@ -102,7 +102,7 @@ def test_under_a_mask_only_what_it_leaves_is_scored(stylegan, pooled):
 
 
 def test_errors_of_latents_are_in_deviations_of_w(stylegan, tmp_path):
-    """Of true latents of any space; what is missing or belongs elsewhere is refused."""
+    """For true latents of any space; missing or foreign ones are refused."""
     models, z = Models(generator=stylegan), torch.randn(8)
     save_latent(tmp_path / "a.safetensors", Latent(torch.randn(12), "w", models.fingerprint))
     save_latent(tmp_path / "sub" / "b.safetensors", Latent(z, "z", models.fingerprint))
@@ -127,7 +127,7 @@ def test_errors_of_latents_are_in_deviations_of_w(stylegan, tmp_path):
 
 
 def a_folder(path, *, steps: int, names=("a", "b"), terms=("loss", "l2"), uneven: bool = False) -> InversionFolder:
-    """A folder of inversions with histories of so many steps; `uneven`: every image has one more than the last."""
+    """A folder of inversions with histories of this many steps; `uneven`: every image has one more than the last."""
     store = InversionFolder(path, fingerprint="f" * 16, settings_digest="s")
     for index, name in enumerate(names):
         target = torch.full((3, 8, 8), index, dtype=torch.uint8)
@@ -138,7 +138,7 @@ def a_folder(path, *, steps: int, names=("a", "b"), terms=("loss", "l2"), uneven
 
 
 def test_inverters_side_by_side(tmp_path):
-    """An encoder has one evaluation, and not everything has a perceptual term."""
+    """An encoder has one evaluation, and some methods have no perceptual term."""
     a_folder(tmp_path / "e", steps=1)
     a_folder(tmp_path / "r", steps=5, names=("b", "c", "a"))
     folders = {"encoder": tmp_path / "e", "restyle": tmp_path / "r"}
@@ -182,7 +182,7 @@ def test_curves_of_zeros_missing_values_and_missing_terms(tmp_path):
 
 
 def filmed(path, num_steps: int, *, num_images: int = 2, skipped: tuple[int, ...] = ()) -> np.ndarray:
-    """The frames (T, H, W, 3) of a run whose images go from black to white."""
+    """Frames (T, H, W, 3) of a run whose images go from black to white."""
     targets = torch.zeros(num_images, 3, 8, 8)
     with InversionVideo(path, targets) as video:
         for step in range(1, num_steps + 1):

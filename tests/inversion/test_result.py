@@ -7,7 +7,7 @@ from wplus.inversion.result import CHECK_EVERY, EarlyStop, Record
 
 
 def done_after(losses: list[float], *, patience: int, tolerance: float) -> int | None:
-    """The number of the evaluation after which an image is done."""
+    """Number of the evaluation after which an image is done."""
     stop = EarlyStop({"patience": patience, "tolerance": tolerance}, torch.zeros(1))
     return next((number for number, loss in enumerate(losses, 1) if stop.done(torch.tensor([loss])).item()), None)
 

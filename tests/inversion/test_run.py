@@ -38,7 +38,7 @@ def models(stylegan):
 
 @pytest.fixture
 def run(models, pooled, tmp_path, without_curves):
-    """A folder inverted with everything but what a test cares about."""
+    """Invert a folder with defaults for everything that a test does not set."""
 
     def call(images=None, invert=quick, tracker=None, **options):
         shared = {"models": models, "space": "w", "perceptual": pooled, "output_dir": tmp_path / "out"}
@@ -140,7 +140,7 @@ def test_labels_of_a_conditional_generator(run, conditional, stylegan, models, t
 
 
 def test_no_latent_stays_under_a_name_of_before(run, tmp_path):
-    """With a second image of the same stem both keep their extensions, and the first one's files would stay."""
+    """With a second image of the same stem both keep their extensions, and the first one's files would be left over."""
     images = random_images(3)
     of = {name: ImageSet(images.images[:num], None, list(names)) for name, num, names in (
         ("one", 1, ["a.png"]), ("two", 2, ["a.png", "a.jpg"]), ("other", 1, ["b.png"]))}  # fmt: skip

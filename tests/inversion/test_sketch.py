@@ -19,7 +19,7 @@ draw = functools.partial(sketch, loss_weights=NO_NET, num_steps=8)
 
 
 def task_of(generator, num=2, space="w", **shared):
-    """Random colours, of which the left half counts."""
+    """Random colours, of which only the left half counts."""
     return InversionTask(generator, noise_images(num), space, chunk_size=2, masks=half_masks(num), **shared)
 
 
@@ -56,7 +56,7 @@ def test_it_starts_from_the_mean_and_tries_several_seeds(stylegan):
 
 
 def test_both_squared_differences_in_one():
-    """The completed sketch has the minimum and, but for the scale, the slope of drawn and open terms together."""
+    """The completed sketch has the minimum and, up to scale, the slope of drawn and open terms together."""
     task = task_of(tiny_generator(), 1)
     average, images = torch.rand(1, 3, 8, 8), torch.rand(2, 3, 8, 8)
     whole, weights = completed(task.images, task.masks, average, open_share=0.3)

@@ -53,7 +53,7 @@ def test_both_searches_are_told_as_one_with_all_their_tries(stylegan):
 
 
 def test_a_start_is_of_its_own_space_and_needs_no_gradient(stylegan):
-    """A search within a search begins anew."""
+    """A search within a search starts afresh."""
     trainable = copy.deepcopy(stylegan).requires_grad_(True)
     inner = functools.partial(staged, first=STILL, second=STILL)
     found = staged(InversionTask(trainable, noise_images(1), "s"), first=STILL, second=inner)

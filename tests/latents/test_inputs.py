@@ -19,7 +19,7 @@ def models() -> Models:
 
 @pytest.fixture
 def invert(models: Models, tmp_path: Path) -> Callable[[list[str], list[str]], list[Path]]:
-    """Inversions are numbered: the code of the first image is 0, of the second 1, ..."""
+    """Inversions are numbered: the latent of the first image is 0, of the second 1, ..."""
 
     def invert(files: list[str], names: list[str]) -> list[Path]:
         invert.calls.append((files, names))

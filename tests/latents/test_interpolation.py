@@ -40,7 +40,7 @@ def test_quarter_circle_and_length() -> None:
 
 @given(seed=integers(0, 2**32), dim=integers(2, 40), t=floats(0, 1), scale=floats(1e-3, 1e3))
 def test_slerp_of_any_vectors(seed: int, dim: int, t: float, scale: float) -> None:
-    """Back is there reversed; the length goes linearly; the angle from `a` is the share t of the whole one."""
+    """Reversible; lengths are interpolated linearly; the angle from `a` is the share t of the whole."""
     rng, at = torch.Generator().manual_seed(seed), torch.tensor([t], dtype=torch.float64)
     a, b = (torch.randn(1, dim, generator=rng, dtype=torch.float64) for _ in range(2))
     b = b * scale
@@ -82,7 +82,7 @@ def test_antipodal_vectors_take_a_half_circle_of_constant_speed() -> None:
 
 
 def test_small_steps_keep_their_length_in_float32() -> None:
-    """PPL's step: 1e-4 of the way between unit vectors of float32 must come out as that, not as rounding noise."""
+    """PPL's step: 1e-4 of the way between unit vectors must survive in float32, not drown in rounding noise."""
     a, b = (torch.nn.functional.normalize(torch.randn(64, 512), dim=1) for _ in range(2))
     angle = torch.acos((a.double() * b.double()).sum(dim=1))
     halfway = torch.full((64,), 0.5, dtype=torch.float64)

@@ -35,13 +35,13 @@ def generator(request):
 
 @pytest.fixture
 def ws(generator):
-    """A w+ of three images, every layer's from another z."""
+    """A w+ of three images, with every layer from another z."""
     return to_ws(torch.randn(3, generator.num_ws, 8), "z+", generator)
 
 
 @pytest.mark.parametrize("space", ["w+", "pn+", "s", "f/w+", "f8/w+", "f16/w+"])
 def test_a_w_plus_draws_the_same_image_in_every_space_that_holds_it(generator, ws, space):
-    """Colours that blocks below a map add, as StyleGAN2's do, are not there."""
+    """Without the colours that blocks below a map add, as in StyleGAN2."""
     if space.startswith("f") and isinstance(generator, stylegan2.Generator):
         for block in generator.synthesis.blocks[: 2 if space == "f16/w+" else 1]:
             block.torgb.weight.zero_()
@@ -86,7 +86,7 @@ def _own_samples(generator):
 
 
 def test_channels_are_called_after_their_layers():
-    """Of a colour's channel an edit adds its weight times the map that enters: in proportion, RGB by RGB."""
+    """An edit of a colour channel adds its weight times the incoming map: proportional, and equal for R, G and B."""
     generator = with_noise(stylegan2.Generator(**SIZE))
     names = channel_names(generator)
     assert (names[0], names[8], names[-1]) == ("b4.conv1.0", "b4.torgb.0", "b16.torgb.7")
@@ -118,7 +118,7 @@ def test_a_growing_network_has_the_blocks_that_are_in_use(lod, blocks):
 
 
 def test_a_map_replaces_what_lies_below(generator, ws):
-    """Below it w+ changes neither image nor distance from the prior, above it both; and the map is seen."""
+    """Below it w+ changes neither image nor distance from the prior, above it both; and the map has an effect."""
     space = space_of("f8/w+", generator)
     codes = space.from_ws(ws, generator)
     size, num_below = space.parts(generator)[0], 2 if isinstance(generator, stylegan1.Generator) else 1
@@ -137,7 +137,7 @@ def test_a_map_replaces_what_lies_below(generator, ws):
 
 @pytest.mark.parametrize("space", ["f8/w+", "f16/w+"])
 def test_an_edit_moves_a_map_as_it_moves_the_generators_own(generator, ws, space):
-    """F' = F + G(w + e) - G(w): of the generator's own map it is the map of w + e, and 0 changes nothing."""
+    """F' = F + G(w + e) - G(w): for the generator's own map this is the map of w + e, and e = 0 changes nothing."""
     found, shift = space_of(space, generator), 0.3 * torch.randn(generator.num_ws, 12)
     codes = found.from_ws(ws, generator)
     expected = found.from_ws(ws + shift, generator)
@@ -251,11 +251,11 @@ def test_statistics_follow_the_weights():
 
 
 def test_a_space_from_outside_is_found_by_its_name(monkeypatch):
-    """One class, anywhere: it is inverted into, saved, drawn, and named in errors."""
+    """One class, anywhere: it can be inverted into, saved, drawn, and is named in errors."""
     monkeypatch.setattr(latent_space, "_classes", dict(latent_space._classes))
 
     class Halved(LatentSpace):
-        """Half of w, in all layers."""
+        """Half of w in all layers."""
 
         name = "half"
 
@@ -275,7 +275,7 @@ def test_a_space_from_outside_is_found_by_its_name(monkeypatch):
     assert lifted(Latent(torch.ones(12), "w", "x"), "half", generator).unique().tolist() == [0.5]
 
     class Other(Halved):
-        """Takes no name from its base."""
+        """Takes no name from its base class."""
 
     assert type(space_named("half")) is Halved
     with pytest.raises(UserError, match=r"f/w\+, half, got 'third'"):

@@ -25,7 +25,7 @@ def a_delta(generator: nn.Module) -> WeightDelta:
 
 
 def dense(delta: WeightDelta, generator: nn.Module) -> dict[str, torch.Tensor]:
-    """The change of every parameter in full, by the definition."""
+    """The change of every parameter in full, from the definition."""
     full = {
         name: parts[0] if len(parts) == 1 else torch.einsum("or,ri->oi", *parts)
         for name, parts in delta.changes.items()

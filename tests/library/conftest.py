@@ -23,5 +23,5 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> wplus.Model:
 
 @pytest.fixture(autouse=True)
 def without_plots(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing them takes longer than what they show."""
+    """Skip drawing plots, which takes longer than what they show."""
     monkeypatch.setattr(video, "plot_distances", lambda path, *arguments, **options: path)

@@ -12,7 +12,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """`files` holds what was uploaded, by repository and path; `asked` every request."""
+    """`files` has the uploads by repository and path; `asked` has every request."""
 
     daemon_threads = True
 

@@ -12,7 +12,7 @@ from tests.library.hub_stand_in import Hub
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The stand-in is where HF_ENDPOINT says, the client's cache in a temporary folder."""
+    """Point HF_ENDPOINT at the stand-in, with the client's cache in a temporary folder."""
     from huggingface_hub import constants
 
     server = Hub()

@@ -165,7 +165,7 @@ def test_other_seeds_differ(model):
 
 
 def test_an_image_is_the_same_in_any_batch(model, monkeypatch):
-    """Smaller batches are filled up. What rounds otherwise is seldom seen in whole numbers: so look at the sizes."""
+    """Small batches are padded. Rounding rarely shows in whole numbers, so check the sizes."""
     sizes = []
 
     def counted(latents, generator):

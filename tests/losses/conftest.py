@@ -34,7 +34,7 @@ def pictures() -> Callable[[int, int], torch.Tensor]:
 
 
 def random_state(make: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
-    """Random weights, normalisations that do nothing. Views with overlaps, so that a file of 25 million is small."""
+    """Random weights and identity normalisations. Overlapping views keep a file of 25 million weights small."""
     with torch.device("meta"):
         net = make()
     rng = torch.Generator().manual_seed(2)
@@ -50,7 +50,7 @@ def random_state(make: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def trunk_cache(tmp_path_factory) -> dict[str, Path]:
-    """Trunks of LPIPS with random weights as files in one folder, under names that fit their hashes."""
+    """Trunks of LPIPS with random weights as files in one folder, under names that match their hashes."""
     folder = tmp_path_factory.mktemp("hub") / "checkpoints"
     folder.mkdir()
     files = {}
@@ -64,7 +64,7 @@ def trunk_cache(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def random_trunks(monkeypatch, trunk_cache) -> dict[str, Path]:
-    """Torch's cache is that folder."""
+    """Use that folder as torch's cache."""
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(trunk_cache["alex"].parents[1]))
     for net, path in trunk_cache.items():
         monkeypatch.setitem(perceptual.TRUNK_FILES, net, path.name)
@@ -73,7 +73,7 @@ def random_trunks(monkeypatch, trunk_cache) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def golden_weights() -> Callable[[str], dict[str, torch.Tensor]]:
-    """The only network of a golden case, by the case's name."""
+    """The only network of a golden case, by the name of the case."""
     folder = Path(__file__).resolve().parents[1] / "golden"
     spec = importlib.util.spec_from_file_location("fill", folder / "fill.py")
     module = importlib.util.module_from_spec(spec)
@@ -88,7 +88,7 @@ def golden_weights() -> Callable[[str], dict[str, torch.Tensor]]:
 
 @pytest.fixture(scope="session")
 def stlpips_folder(tmp_path_factory) -> Iterator[Path]:
-    """A package for weights that can be found and not be imported; its files go when the tests end."""
+    """A weights package that can be found but not imported; its files are removed when the tests end."""
     folder = tmp_path_factory.mktemp("packages") / "stlpips_pytorch"
     (folder / "weights" / "vST0.0").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise ImportError('it must not run')")
@@ -99,7 +99,7 @@ def stlpips_folder(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture
 def stlpips_package(monkeypatch, stlpips_folder, golden_weights) -> Callable[[str], Path]:
-    """The package is installed: called with a net it has the golden case's weights, and says where."""
+    """Install the package: called with a net, it has the golden case's weights and returns their path."""
     monkeypatch.syspath_prepend(str(stlpips_folder.parent))
 
     def path_of(net: str) -> Path:

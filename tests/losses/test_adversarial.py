@@ -48,7 +48,7 @@ def test_the_relativistic_generator_is_the_discriminator_with_the_roles_exchange
 
 
 def test_a_loss_says_whether_the_sign_of_a_logit_means_real():
-    """The logits of a discriminator that knows nothing of an image, at the minimum of its loss, are at the boundary."""
+    """At the minimum of the loss, logits of an uninformed discriminator lie at the boundary."""
     for loss in DISCRIMINATOR:
         if loss is adversarial.wasserstein_discriminator:  # whose drift is no part of the loss as published
             loss = functools.partial(loss, drift=0.0)

@@ -15,7 +15,7 @@ FILES = {path.stem: path for path in (CONFIG_FOLDER / "image_loss").glob("*.yaml
 
 
 def terms(name: str, **keys: object) -> dict[str, ImageDistance]:
-    """The terms of a file, beside the keys of a command."""
+    """The terms in a file, without the keys of a command."""
     config = plain(OmegaConf.create({**keys, "image_loss": OmegaConf.load(FILES[name])}))
     return build(config["image_loss"])
 

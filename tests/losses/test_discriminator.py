@@ -14,7 +14,7 @@ def discriminator() -> Discriminator:
 
 
 def by_hand(discriminator: Discriminator, a: torch.Tensor, b: torch.Tensor, compare: str) -> torch.Tensor:
-    """Distance of a pair of single images."""
+    """Distance of a pair of single images, computed by hand."""
     total, first = 0.0, [discriminator.b16(None, image) for image in (a, b)]
     for a, b in (first, [discriminator.b8(x) for x in first]):
         pairs = zip(a[0].flatten(1).T, b[0].flatten(1).T, strict=True)

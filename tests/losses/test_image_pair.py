@@ -72,7 +72,7 @@ masked = pytest.mark.parametrize("distance", MASKED, indirect=True)
 
 
 def test_the_sweep_knows_every_class():
-    """That a configuration names; ArcFace and MoCo, which are slow, are tested at the end."""
+    """Every class named by a configuration; ArcFace and MoCo, which are slow, are tested at the end."""
     files = [path for group in ("image_loss", "perceptual") for path in (CONFIG_FOLDER / group).glob("*.yaml")]
     named = {target for path in files for target in re.findall(r"_target_: (wplus\.losses\.\S+)", path.read_text())}
     swept = {L1, L2, SSIM, MSSSIM, EffNetLite0Distance, LPIPSDistance, DiscriminatorFeatures, EffNetLite0Identity}
@@ -91,7 +91,7 @@ def test_one_positive_number_per_image_symmetric(distance, pair):
 
 @every
 def test_images_do_not_mix_and_one_image_may_meet_many(distance, pair):
-    """From either side, with features that were computed once."""
+    """From either side, with features computed once."""
     a, b = pair
     alone = torch.cat([distance(a[i : i + 1], b[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(distance(a, b), alone, atol=1e-5, rtol=1e-5)
@@ -112,7 +112,7 @@ def test_differentiable_in_both(distance, pair):
 
 @every
 def test_equal_images_have_distance_zero_and_a_finite_gradient(distance, pair):
-    """And so have flat ones, whose variances and feature vectors may be zero."""
+    """The same holds for flat images, whose variances and feature vectors may be zero."""
     a, grey = pair[0].clone().requires_grad_(), torch.zeros(3, 3, SIZE, SIZE, requires_grad=True)
     found = distance(a, pair[0])
     assert torch.equal(found, torch.zeros(3))
@@ -131,7 +131,7 @@ def test_a_frozen_instrument_that_says_what_it_is(distance):
 
 @every
 def test_a_score_explains_itself(distance):
-    """Similarities are better when higher, distances when lower; equal images have the value that the meaning names."""
+    """Similarities are better when higher, distances when lower; equal images have the value stated in the meaning."""
     name, values, info = distance.score(torch.tensor([0.25]))
     is_similarity = name == f"similarity_{distance.name}"
     assert is_similarity == (distance.similarity is not None)
@@ -156,7 +156,7 @@ def test_every_image_has_its_own_mask(distance, pair):
 
 @masked
 def test_only_the_shape_of_a_mask_counts(distance, pair):
-    """Normalised by its area: half the weight everywhere is the same mask, and the same weight everywhere is none."""
+    """Masks are normalised by area: half the weight everywhere is the same mask, and a uniform weight is no mask."""
     mask, even = torch.rand(1, 1, SIZE, SIZE), torch.ones(3, 1, SIZE, SIZE)
     torch.testing.assert_close(distance(*pair, mask / 2), distance(*pair, mask), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(distance(*pair, even), distance(*pair), atol=1e-6, rtol=1e-6)
@@ -165,7 +165,7 @@ def test_only_the_shape_of_a_mask_counts(distance, pair):
 
 @masked
 def test_a_mask_looks_where_it_is(distance, pair):
-    """Images that differ on the left alone."""
+    """Images that differ only on the left."""
     a, left = pair[0], torch.zeros(1, 1, SIZE, SIZE)
     left[..., : SIZE // 2] = 1
     b = torch.where(left > 0, pair[1], a)

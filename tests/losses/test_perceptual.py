@@ -66,7 +66,7 @@ def test_lpips_equals_the_package_on_the_same_trunk(random_trunks, pictures, net
 
 @pytest.mark.parametrize("net", ["alex", "squeeze"])
 def test_masked_lpips_is_a_mean_of_the_packages_maps(random_trunks, pictures, net):
-    """The package's own maps per layer, upsampled by it; here before that, by a loop over positions."""
+    """Compare with the package's own maps per layer, upsampled by the package, and with a loop over positions."""
     distance, mask = LPIPSDistance(net), torch.rand(1, 1, 64, 64)
     a, b = pictures(2, 64)[:1], pictures(2, 64)[1:]
     expected = 0.0

@@ -60,7 +60,7 @@ def test_flat_images_differ_by_luminance_alone():
     ("size", "scales"), [(11, 1), (21, 1), (22, 2), (43, 2), (44, 3), (87, 3), (88, 4), (175, 4), (176, 5), (1024, 5)]
 )
 def test_as_many_scales_as_there_are_windows_for(size, scales):
-    """Or as many as are asked for, which then is part of the name."""
+    """Or as many as requested, which is then part of the name."""
     assert MSSSIM().num_scales(size) == scales
     assert size // 2 ** (scales - 1) >= WINDOW
     assert (MSSSIM(scales=scales).name, MSSSIM(scales=scales).num_scales(1024)) == (f"ms_ssim_{scales}scales", scales)

@@ -50,7 +50,7 @@ def config(family: str) -> dict[str, Any]:
 
 
 def module(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **hparams: Any) -> GanModule:
-    """The module that the command makes, small; noise and residual branches have a part in its images.
+    """Build the module as the command does, small, with noise and residual branches that affect its images.
 
     Networks that grow are at `lod`, and in training grow fast. `loss` None is the family's own.
     """
@@ -111,7 +111,7 @@ def test_the_one_interface(family, c_dim):
 @pytest.mark.parametrize("cutoff", [None, 0, 1, 4])
 @each_family
 def test_truncation_pulls_towards_the_mean(family, cutoff):
-    """And leaves a label that is a part of w alone, whether latents are truncated in z or in w."""
+    """A label that is part of w stays unchanged, whether latents are truncated in z or in w."""
     generator = module(family, CLASSES).ema
     mapping, (z, c) = generator.mapping, inputs(generator)
     if family.startswith("stylegan"):
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused(family, c_dim):
 @with_labels
 @each_family
 def test_a_gradient_reaches_every_parameter(family, c_dim):
-    """Of networks that grow: at one of their resolutions, or while it fades in. Labels change logits."""
+    """For growing networks: at one of their resolutions, or while it fades in. Labels change logits."""
     made = module(family, c_dim)
     z, c = inputs(made.generator)
     noise = made.generator.synthesis.random_noise(4)
@@ -175,7 +175,7 @@ def test_a_gradient_reaches_every_parameter(family, c_dim):
 
 @each_family
 def test_images_do_not_depend_on_the_batch(family):
-    """The exported generator; in training, batch normalisation mixes the images of a batch, and says so."""
+    """For the exported generator; in training, batch normalisation mixes the images of a batch, and declares it."""
     made = module(family)
     z, _ = inputs(made.generator)
     with torch.no_grad():
@@ -222,7 +222,7 @@ def test_a_file_gives_back_the_networks(family, c_dim, tmp_path):
 @pytest.mark.parametrize("lod", [2.0, 1.5, 1.0, 0.5])
 @pytest.mark.parametrize("family", GROWING)
 def test_half_grown_networks(family, lod, tmp_path):
-    """Images keep their size, have the detail of what is in use, and a file knows how far a network has grown."""
+    """Images keep their size, with the detail of the layers in use, and a file records how far a network has grown."""
     made, size = module(family, lod=lod), 2 ** int(lod)
     z, _ = inputs(made.ema)
     images = made.ema(z)
@@ -240,7 +240,7 @@ def test_half_grown_networks(family, lod, tmp_path):
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 @each_family
 def test_every_loss_with_every_family(family, loss):
-    """Three steps with labels; or a refusal that says why."""
+    """Three steps with labels, or a refusal that explains why."""
     if loss == "wgan_gp" and family == "dcgan":
         with pytest.raises(UserError, match=r"gradient_penalty \(gp_weight=10\) is refused: .* normalises over the"):
             module(family, CLASSES, loss=loss)

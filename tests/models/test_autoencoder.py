@@ -27,7 +27,7 @@ each_case = pytest.mark.parametrize("case", CASES)
 
 
 def networks(case: str) -> tuple[CodeEncoder, Decoder]:
-    """Both in evaluation mode, with a fitted prior."""
+    """Encoder and decoder in evaluation mode, with a fitted prior."""
     px, channels, classes, decoder, encoder = CASES[case]
     made = Decoder(resolution=px, img_channels=channels, c_dim=classes, **{"code_dim": 5, **decoder})
     shared = {key: decoder[key] for key in ("backbone", "widths", "norm", "bottom", *CONV) if key in decoder}
@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused(message):
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 @torch.no_grad()
 def test_the_picture_is_the_mean_of_the_likelihood(likelihood):
-    """Of a Bernoulli P(white) - P(black), of a Gaussian its mean."""
+    """P(white) - P(black) for a Bernoulli likelihood, the mean for a Gaussian."""
     decoder = Decoder(resolution=8, img_channels=1, code_dim=3, likelihood=likelihood, backbone="mlp", widths=())
     ws = 9 * torch.randn(4, 1, 3)
     outputs = decoder.synthesis.outputs(ws)
@@ -143,7 +143,7 @@ def test_a_normal_code_is_linear():
 
 
 def ripple(image: torch.Tensor) -> float:
-    """The amplitude at half the sampling rate, over the mean, of the middle of an image (C, 64, 64)."""
+    """Amplitude at half the sampling rate, over the mean, in the middle of an image (C, 64, 64)."""
     middle = image[:, 26:38, 26:38].double()
     spectrum = torch.fft.fft2(middle).abs() / middle[0].numel()
     return float((spectrum[:, 6].amax() + spectrum[:, :, 6].amax()) / spectrum[:, 0, 0].amax())
@@ -151,7 +151,7 @@ def ripple(image: torch.Tensor) -> float:
 
 @torch.no_grad()
 def test_no_checkerboard():
-    """A flat map becomes a flat image, but for the borders, where transposed convolutions leave a pattern."""
+    """A flat map becomes a flat image, except at the borders, where transposed convolutions leave a pattern."""
     torch.manual_seed(0)
     decoder = Decoder(resolution=64, code_dim=3, channel_base=512, channel_max=32, norm="none", bottom=1).eval()
     assert ripple(decoder(torch.randn(1, decoder.z_dim))[0]) < 1e-3
@@ -164,7 +164,7 @@ def test_no_checkerboard():
 
 @pytest.mark.parametrize("dim", [2, 200])
 def test_the_mixture_samples_what_it_was_fitted_to(dim):
-    """Two clouds with shares 1 : 3; with many numbers the covariances are diagonal."""
+    """Two clusters with shares 1 : 3; in many dimensions the covariances are diagonal."""
     torch.manual_seed(0)
     spread = torch.tensor([[1.0, 0.9], [0.0, 0.5]]) if dim == 2 else torch.eye(dim)
     clouds = torch.cat([torch.randn(1000, dim) @ spread + 6, torch.randn(3000, dim) @ spread - 6])
@@ -183,7 +183,7 @@ def test_the_mixture_samples_what_it_was_fitted_to(dim):
 
 
 def test_it_is_a_map_from_z_in_which_one_number_chooses():
-    """The same z gives the same code, in any batch; before a fit the ten are one standard normal distribution."""
+    """The same z gives the same code in any batch; before a fit the ten are one standard normal distribution."""
     mapping = CodeMapping(code_dim=3, c_dim=0, prior="mixture")
     z = torch.randn(50, 4)
     assert torch.equal(mapping(z)[:, 0], z[:, 1:])

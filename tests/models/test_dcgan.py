@@ -46,19 +46,19 @@ def test_labels_are_maps_beside_the_image():
 
 
 def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
-    """By the statistics of this batch."""
+    """Normalise by the statistics of this batch."""
     mean, variance = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), keepdim=True, correction=0)
     return (x - mean) / (variance + 1e-5).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
 def larger(network: nn.Module) -> None:
-    """So that every layer has a part in the result, biases among them."""
+    """Scale weights so that every layer, including its biases, affects the result."""
     for parameter in network.parameters():
         parameter.data.normal_(0.0, 0.3)
 
 
 def test_the_generator_is_its_formula():
-    """Figure 1: batch norm and ReLU behind every layer but the last, a tanh there."""
+    """Figure 1: batch norm and ReLU after every layer but the last, which has a tanh."""
     generator, z = Generator(z_dim=4, **SMALL), torch.randn(5, 4)
     larger(generator)
     synthesis = generator.train().synthesis
@@ -70,7 +70,7 @@ def test_the_generator_is_its_formula():
 
 
 def test_the_discriminator_is_its_formula():
-    """Section 3: leaky ReLU of slope 0.2, batch norm everywhere but where the image is read; a logit."""
+    """Section 3: leaky ReLU of slope 0.2, batch norm everywhere except in the first layer; a logit."""
     discriminator, images = Discriminator(**SMALL).train(), torch.randn(5, 3, 16, 16)
     larger(discriminator)
     x = F.conv2d(images, discriminator.read.weight, discriminator.read.bias, stride=2, padding=2)

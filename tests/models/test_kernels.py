@@ -19,7 +19,7 @@ def kernels():
 
 
 def test_values_and_derivatives_of_both_orders_are_those_of_plain_operations(kernels):
-    """Also of a filter that is not symmetric, and where the derivative of the adjoint is asked for."""
+    """Also for a filter that is not symmetric, and where the derivative of the adjoint is needed."""
     for name, far in kernels.differences(torch.device("cpu"), SHAPE).items():
         assert far <= 1e-6, name
 
@@ -52,7 +52,7 @@ SIGNATURES = {  # kernel -> its maps, its float32 arrays, constants
 @pytest.mark.parametrize("kind", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_they_compile_for_an_h200(name, kind, monkeypatch, tmp_path):
-    """sm_90, by Triton's own assembler: what it refuses or cannot place is seen without the GPU."""
+    """For sm_90, by Triton's own assembler: errors show without the GPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 

@@ -21,7 +21,7 @@ def published_leaky_relu(x: torch.Tensor) -> torch.Tensor:
 
 
 def published_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
-    """StyleGAN2 as published: one weight per sample, normalised, all samples in one grouped convolution."""
+    """StyleGAN2 as published: one normalised weight per sample, all samples in one grouped convolution."""
     num, ins = styles.shape
     weights = weight[None] * styles[:, None, :, None, None]  # (N, O, I, k, k)
     weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
@@ -34,7 +34,7 @@ def published_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
 
 
 def form(per_sample: bool):
-    """The modulated convolution, made to take one of its two forms."""
+    """Force one of the two forms of the modulated convolution."""
 
     @functools.wraps(modulated_conv2d)
     def convolve(*args, **options):
@@ -81,7 +81,7 @@ def test_modulated_conv_has_the_published_forms_second_derivatives(form, skip_we
 
 
 def test_the_form_follows_the_sizes():
-    """Many pixels and few weights: scale the weights; also the result does not depend on the choice."""
+    """Many pixels and few weights: scale the weights. The result does not depend on the choice."""
     few, many = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 32, 32)
     weight, styles = torch.randn(4, 4, 3, 3), torch.randn(2, 4)
     for x, per_sample in ((few, False), (many, True)):
@@ -160,7 +160,7 @@ def test_four_pixels_are_never_in_bf16(family):
 
 
 def test_colours_of_bf16_maps_are_summed_in_float32():
-    """A colour is the sum over resolutions: each of them is rounded once, their sum never."""
+    """A colour is the sum over resolutions: each term is rounded once, their sum never."""
     generator = stylegan2.Generator(z_dim=64, **SMALL)
     layers.set_bf16_resolutions(generator, 4)
     seen: list[torch.Tensor] = []
@@ -174,7 +174,7 @@ def test_colours_of_bf16_maps_are_summed_in_float32():
 
 
 def test_a_penalty_moves_all_parameters_of_a_layer_or_none():
-    """Zero is a gradient, too: of the biases of the last layers, which a slope does not depend on."""
+    """Zero is a gradient, too: biases of the last layers, on which a slope does not depend, have one."""
     net = stylegan2.Discriminator(**SMALL)
     images = torch.randn(4, 3, 16, 16, requires_grad=True)
     r1_penalty(net(images), images).sum().backward()

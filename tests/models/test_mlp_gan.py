@@ -32,7 +32,7 @@ def test_labels_are_inputs_of_both():
 
 
 def test_the_authors_settings_for_mnist():
-    """1200 units twice; 240 maxout units of 5 pieces twice; a fifth of the pixels and half of the units are dropped."""
+    """1200 units twice; 240 maxout units of 5 pieces twice; dropout of a fifth of the pixels and half of the units."""
     generator, discriminator = Generator(resolution=8), Discriminator(resolution=8)
     assert [layer.weight.shape for layer in generator.synthesis.hidden] == [(1200, 100), (1200, 1200)]
     kinds = [type(layer) for layer in discriminator.layers]

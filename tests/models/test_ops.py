@@ -35,7 +35,7 @@ def tensors(geometry: tuple[int, ...], *, transposed: bool) -> tuple[torch.Tenso
 
 
 def derivatives(convolve, x, weight) -> list[torch.Tensor]:
-    """Output, first derivatives, and the derivatives of a function of those: what R1 and path length need."""
+    """Output, first derivatives, and derivatives of a function of those, as needed by R1 and path length."""
     y = convolve(x, weight)
     first = torch.autograd.grad(y.sin().sum(), (x, weight), create_graph=True)
     second = torch.autograd.grad(first[0].square().sum() + first[1].cos().sum(), (x, weight))
@@ -103,7 +103,7 @@ def test_filters_against_loops(name, size):
 
 @pytest.mark.parametrize("name", ["blur", "loud blur", "StyleGAN's"])
 def test_gradients_pass_a_low_pass_filter_as_they_pass_the_transposed_convolution(name):
-    """Of every order, and by the same filter: a transposed convolution whose groups are channels is slow."""
+    """For every order, and with the same filter: a transposed convolution whose groups are channels is slow."""
     function, _, _ = FILTERS[name]
     options = {"padding": 1, "taps": (1.0, 2.0, 1.0)} if name == "StyleGAN's" else dict(function.keywords)
     kernel = ops._fir(
@@ -126,7 +126,7 @@ def twice_differentiated(function, x: torch.Tensor) -> list[torch.Tensor]:
 
 
 class Operations(TorchDispatchMode):
-    """What torch is asked for: the names of all operations, and of convolutions whether they are transposed."""
+    """Records all operations by name, and whether convolutions are transposed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def test_leaky_relu_in_place_has_torchs_derivatives_and_adds_no_zeros():
 
 
 def test_a_filter_is_made_once(monkeypatch):
-    """Also where inference comes first: a tensor of it could not be saved for a backward pass."""
+    """Also if inference comes first: an inference tensor could not be saved for a backward pass."""
     ops._fir.cache_clear()
     x = torch.randn(2, 3, 5, 5, requires_grad=True)
     with torch.inference_mode():
@@ -193,7 +193,7 @@ def test_minibatch_stddev_against_loops(num, group_size, group):
 
 @pytest.mark.parametrize("convolve", [convolution.conv2d, convolution.conv_transpose2d])
 def test_no_weight_gradients_skips_parameters_only(convolve):
-    """Not weights that were computed, and not after its block, even where that failed."""
+    """Not computed weights, and not after the block ends, even if it fails."""
     x, weight = tensors((2, 2, 3, 5, 1, 1, 1), transposed=False)
     of_image, of_weight = torch.autograd.grad(convolve(x, weight).sum(), (x, weight))
     with convolution.no_weight_gradients():
@@ -207,7 +207,7 @@ def test_no_weight_gradients_skips_parameters_only(convolve):
 
 
 def test_the_second_pass_after_no_weight_gradients_reaches_the_weights():
-    """R1: the gradient by the image is taken inside, its own gradient by the weights outside."""
+    """R1: the gradient by the image is computed inside the block, its own gradient by the weights outside."""
     x, weight = tensors((2, 3, 3, 6, 1, 1, 1), transposed=False)
 
     def penalty_gradient(convolve, around) -> torch.Tensor:

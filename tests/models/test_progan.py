@@ -43,7 +43,7 @@ def on_a_sphere(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_first_block_is_its_formula():
-    """Its gain, a quarter of the others', counts beside the bias alone: what follows is normalised."""
+    """Its gain, a quarter of the others', matters only relative to the bias: normalisation follows."""
     block, z = FirstBlock(6, 5), torch.randn(2, 6)
     block.bias.data.normal_()
     x = (z @ block.weight.t() * (math.sqrt(2 / 6) / 4)).view(2, 5, 4, 4) + block.bias[:, None, None]
@@ -64,7 +64,7 @@ def test_the_authors_merged_layers_are_the_same():
 
 
 def test_features_lie_on_a_sphere():
-    """Pixel norm: every pixel's feature vector has the mean square 1; the length of z makes no difference."""
+    """Pixel norm: every pixel's feature vector has a mean square of 1; the length of z makes no difference."""
     generator, z, seen = Generator(z_dim=6, **SMALL), torch.randn(2, 6), []
     for block in generator.synthesis.blocks:
         block.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -76,7 +76,7 @@ def test_features_lie_on_a_sphere():
 
 
 def test_a_resolution_fades_in():
-    """Figure 2b, both networks: at the start of a fade they are what they were, at its end what they will be."""
+    """Figure 2b, for both networks: a fade starts at the old function and ends at the new one."""
     generator, discriminator = Generator(z_dim=6, **SMALL), Discriminator(mbstd_group_size=1, **SMALL)
     z, real = torch.randn(2, 6), torch.randn(2, 3, 16, 16)
     images, logits = {}, {}

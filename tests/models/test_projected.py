@@ -84,7 +84,7 @@ def test_a_label_is_compared_at_every_position():
 @pytest.mark.parametrize("family", PIXELS)
 @pytest.mark.parametrize("c_dim", [0, 3])
 def test_beside_every_discriminator_of_pixels(family, c_dim):
-    """Its logits stay; heads judge each image for itself; gradients reach image and heads, not the net."""
+    """Its logits stay; heads judge each image separately; gradients reach image and heads, not the net."""
     net, c = aided(family, c_dim), torch.eye(3)[torch.arange(4) % 3] if c_dim else None
     assert torch.equal(net.eval()(IMAGES, c), net.pixel(IMAGES, c))
     images = IMAGES.clone().requires_grad_()
@@ -101,7 +101,7 @@ def test_beside_every_discriminator_of_pixels(family, c_dim):
 
 
 class Pooled:
-    """Stands for a second net: means of squares, in as many channels as it has."""
+    """Stand-in for a second net: means of squares, in as many channels."""
 
     weights_sha256 = "0"
 
@@ -128,7 +128,7 @@ def test_features_alone_of_two_nets(monkeypatch):
 
 @pytest.mark.parametrize("net", [aided, lambda: aided("dcgan", 3), lambda: Projected(**HEADS, c_dim=2)])
 def test_a_file_rebuilds_it_without_the_net(net, tmp_path):
-    """Projection and heads are in it; the net is not, and comes by name with the weights that it had."""
+    """The file has projection and heads; the net is loaded by name with its original weights."""
     made = net().eval()
     path = wplus.save(tmp_path / "d.safetensors", discriminator=made)
     found = wplus.load(path).discriminator

@@ -25,7 +25,7 @@ def test_the_published_sizes():
 
 
 def test_residual_branches_start_at_zero():
-    """Scaled by the number of all blocks of a network (Fixup): here six in three stages."""
+    """Scaled by the number of all blocks of a network (Fixup): here six blocks in three stages."""
     sizes, x = {"resolution": 16, "channel_base": 2048, "channel_max": 64}, torch.randn(2, 64, 4, 4)
     expected = math.sqrt(2 / 1.04) * 6 ** (-1 / 4)
     for stages in (Generator(**sizes).synthesis.stages, Discriminator(**sizes).stages):
@@ -55,7 +55,7 @@ def test_signals_keep_their_size_at_the_start():
 
 
 def test_the_published_filter_between_two_resolutions():
-    """[1, 2, 1] on doubled pixels, or before pairs are averaged, is what the networks resample with."""
+    """The networks resample with [1, 2, 1] on doubled pixels, or before averaging pairs."""
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(upsample(x), blur(upsample_nearest(x, 2)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(downsample(x), downsample_mean(blur(x), 2), rtol=1e-5, atol=1e-6)
@@ -84,7 +84,7 @@ def test_the_networks_are_their_formulas():
 
 
 def test_the_weights_that_all_others_are_seen_through_start_with_unit_gain():
-    """N(0, 1 / fan-in): of the discriminator's basis that is 16, and its embedding is a mean over the channels."""
+    """N(0, 1 / fan-in): for the discriminator's basis that is 16, and its embedding is a mean over the channels."""
     sizes = {"resolution": 16, "channel_base": 2048, "channel_max": 128, "c_dim": 40}
     generator, discriminator = Generator(z_dim=60, **sizes).synthesis, Discriminator(**sizes)
     starts = [

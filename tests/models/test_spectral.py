@@ -32,7 +32,7 @@ def test_the_gradient_is_that_of_the_quotient():
 
 
 def test_only_a_step_moves_the_vectors():
-    """Passes leave them alone, in training too: parts of a batch see the weights that the whole batch sees."""
+    """Forward passes leave them alone, even in training: parts of a batch use the same weights as the whole batch."""
     layer = SpectralConv2d(2, 3, 3).train()
     layer.weight.data.mul_(torch.randn_like(layer.weight))
     before = copy.deepcopy(layer.state_dict())

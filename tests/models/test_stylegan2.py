@@ -102,7 +102,7 @@ def test_the_generator_passes_truncation_and_noise_on():
 
 
 def test_every_style_reaches_the_layer_that_it_belongs_to():
-    """Style i moves layer i of NVlabs' order; a block's colours take the style of the next block's first layer."""
+    """Style i modulates layer i in NVlabs' order; a block's colours take the style of the next block's first layer."""
     synthesis, ws = make_generator().synthesis, torch.randn(1, 6, 10)
     seen: dict[str, torch.Tensor] = {}
     for name, module in synthesis.named_modules():
@@ -158,7 +158,7 @@ def test_noise_enters_before_the_activation_with_its_strength():
 
 
 def test_conv_clamp_limits_every_activation():
-    """In front of the gain of a residual branch; one that is wide changes nothing."""
+    """Before the gain of a residual branch; a large clamp changes nothing."""
     generator, discriminator = make_generator(conv_clamp=0.05), Discriminator(resolution=16, conv_clamp=0.05, **SMALL)
     for weight in discriminator.parameters():
         weight.data.mul_(20)
@@ -178,7 +178,7 @@ def test_conv_clamp_limits_every_activation():
 
 
 def randomised(module: torch.nn.Module) -> torch.nn.Module:
-    """Biases among them, which start at one number."""
+    """Randomise all parameters, including biases, which start at a constant."""
     for parameter in module.parameters():
         parameter.data.normal_()
     return module

@@ -25,7 +25,7 @@ def test_published_sizes(network, options, millions):
 
 
 def test_a_patch_is_70_px():
-    """So many rows of the image does one logit depend on."""
+    """One logit depends on this many rows of the image."""
     torch.manual_seed(0)
     network, image = (
         PatchDiscriminator(in_channels=1, width=2, norm="none"),
@@ -40,7 +40,7 @@ def test_a_patch_is_70_px():
 @pytest.mark.parametrize(("network", "options"), NETWORKS)
 @torch.no_grad()
 def test_the_picture_of_training_is_the_picture_of_inference(network, options):
-    """By default: instance norm, and at these sizes no dropout; whatever `train()` and `eval()` say, in any batch.
+    """By default: instance norm, and no dropout at these sizes; independent of `train()`, `eval()` and the batch.
 
     In float64: kernels of other batch sizes round otherwise, which is not what is asked here.
     """
@@ -53,7 +53,7 @@ def test_the_picture_of_training_is_the_picture_of_inference(network, options):
 
 @torch.no_grad()
 def test_modes_of_batch_norm():
-    """Against torch's own, in each mode; only training moves the running statistics."""
+    """Compare with torch's own in each mode; only training updates the running statistics."""
     ours, theirs, x = Norm(4, "batch"), torch.nn.BatchNorm2d(4), torch.randn(5, 4, 3, 3) * 2 + 1
     theirs.load_state_dict(ours.state_dict() | {"num_batches_tracked": torch.tensor(0)})
     before = ours.running_mean.clone()
@@ -77,7 +77,7 @@ def test_dropout_is_of_training_alone():
 @torch.no_grad()
 @pytest.mark.parametrize("network", [UNet, ResNet])
 def test_resizing_leaves_no_checkerboard(network):
-    """Power at the Nyquist frequency of what untrained networks make of grey, against that of their published form."""
+    """Power at the Nyquist frequency of untrained networks' outputs for grey, against that of their published form."""
 
     def nyquist(upsample: str) -> float:
         total = 0.0

@@ -55,7 +55,7 @@ def check_maps() -> Callable[..., None]:
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path) -> Path:
-    """An empty folder as torch's cache."""
+    """Use an empty folder as torch's cache."""
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -64,7 +64,7 @@ def cache(monkeypatch, tmp_path) -> Path:
 
 @pytest.fixture
 def cached_weights(monkeypatch, cache) -> Callable[[object, object], Path]:
-    """Puts a content into torch's cache as the weights file of an extractor, under a name that fits its hash."""
+    """Put content into torch's cache as the weights file of an extractor, under a name that matches its hash."""
 
     def put(module: object, content: object) -> Path:
         torch.save(content, cache / "file")

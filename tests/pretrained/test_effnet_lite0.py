@@ -15,14 +15,14 @@ PUBLISHED_LOGITS = {
 
 
 def pattern(size: int) -> torch.Tensor:
-    """A smooth picture that anyone can make again: (1, 3, size, size) in [-1, 1]."""
+    """A smooth picture that is easy to reproduce: (1, 3, size, size) in [-1, 1]."""
     y, x = torch.meshgrid(torch.arange(size).double(), torch.arange(size).double(), indexing="ij")
     channels = [torch.sin(0.05 * x + 0.11 * y), torch.cos(0.09 * x - 0.03 * y), torch.sin(0.002 * x * y)]
     return torch.stack(channels)[None].float()
 
 
 def same_conv(x, weight, stride=1, groups=1):
-    """TensorFlow's SAME padding, one axis at a time from its definition."""
+    """TensorFlow's SAME padding, computed one axis at a time from its definition."""
     kernel = weight.shape[-1]
     for axis in (2, 3):
         size = x.shape[axis]
@@ -33,7 +33,7 @@ def same_conv(x, weight, stride=1, groups=1):
 
 
 def reference_stages(state, images):
-    """The stages with convolution and batch normalisation apart, straight from the file's names."""
+    """The stages with separate convolution and batch normalisation, from the names in the file."""
 
     def norm(x, name):
         stats = [state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]

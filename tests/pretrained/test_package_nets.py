@@ -20,7 +20,7 @@ from wplus.pretrained.squeezenet import SqueezeNetFeatures
 
 @pytest.fixture
 def package(monkeypatch, tmp_path) -> Callable[[type[PackageExtractor]], Path]:
-    """Makes the package of an extractor, which can be found and not be imported; returns where its weights belong."""
+    """Create an extractor's package that can be found but not imported, and return the path for its weights."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(extractor: type[PackageExtractor]) -> Path:
@@ -47,7 +47,7 @@ def check(extractor: PackageExtractor, images: Tensor, expected: Tensor) -> None
 
 
 def mobilenet_name(name: str) -> str:
-    """torchvision's name of a tensor -> that of the package's file, which counts activations as layers too."""
+    """Map torchvision's name of a tensor to that in the package's file, which counts activations as layers too."""
     parts = name.split(".")
     if "conv" not in parts:
         return f"features.{name}"
@@ -91,7 +91,7 @@ def squeezenet_layers(net: nn.Module) -> dict[str, list]:
 
 @pytest.mark.parametrize(("size", "seen_at"), [(40, 64), (65, 65), (300, 224)])
 def test_squeezenet(package, random_state, pictures, check_maps, size, seen_at):
-    """As the file's net wants pixels: blue first, without the mean; zeros around them as TensorFlow has them."""
+    """With pixels as the file's net expects them: blue first, without the mean; zero padding as in TensorFlow."""
     net = filled(torchvision.models.squeezenet1_1(), random_state)
     package(SqueezeNetFeatures).write_bytes(pickle.dumps(squeezenet_layers(net)))
     images = nn.functional.interpolate(pictures.float(), size=(size, size)).to(torch.uint8)

@@ -53,7 +53,7 @@ def make_module(family: str = "stylegan2", *, resolution: int = 16, labels: Tens
 
 
 def make_images(num: int = 40, *, resolution: int = 16, c_dim: int = 0) -> ImageSet:
-    """Random images; the first pixel of each tells its number."""
+    """Random images; the first pixel of each encodes its number."""
     return random_images(num, resolution=resolution, c_dim=c_dim, numbered=True)
 
 
@@ -74,13 +74,13 @@ def nothing_held_out() -> ImageSet:
 
 
 def numbers(result: ProbeResult) -> dict[str, float]:
-    """The values of a result without their meanings."""
+    """Values of a result without their meanings."""
     return {name: value for name, (value, _) in result.values.items()}
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Callable[..., ProbeContext]:
-    """context(family, data=..., held_out=...): a moment of a fresh run; `module` stands in for it.
+    """context(family, data=..., held_out=...): the state of a fresh run; `module` replaces its module.
 
     `images(number)` makes batch `number` of the generated images, in place of the generator.
     """

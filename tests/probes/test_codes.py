@@ -33,7 +33,7 @@ def test_dots_have_the_colours_of_their_values():
 
 
 def test_the_legend_has_the_values_themselves(monkeypatch):
-    """Not their numbers among those that occur: of 3, 7 and 9 the first is no 0."""
+    """Not their indices among those that occur: of 3, 7 and 9 the first is not 0."""
     said: list[str] = []
     scatter = Axes.scatter
     monkeypatch.setattr(Axes, "scatter", lambda self, *places, label, **how: (
@@ -44,7 +44,7 @@ def test_the_legend_has_the_values_themselves(monkeypatch):
 
 @torch.no_grad()
 def test_a_row_moves_one_number_through_the_mean(tmp_path, monkeypatch):
-    """The numbers that vary most, and the others stay where they are on average."""
+    """The numbers that vary most, while the others stay at their mean."""
     rows: list[list[torch.Tensor]] = []
     blank = torch.zeros(3, 8, 8, dtype=torch.uint8)
     monkeypatch.setattr("wplus.probes.codes.labelled_grid", lambda grid, **names: (rows.extend(grid), blank)[1])

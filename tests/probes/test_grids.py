@@ -29,7 +29,7 @@ def flat(value: int, px: int = 64, channels: int = 3) -> torch.Tensor:
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What was to be drawn, in place of the drawing."""
+    """Record what would have been drawn, instead of drawing."""
     calls = []
     monkeypatch.setattr(grids, "labelled_grid", lambda rows, **text: calls.append((rows, text)))
     return calls
@@ -66,7 +66,7 @@ def test_text_and_breaks_take_room_and_are_drawn():
 
 
 class Stripes(nn.Module):
-    """Styles of one number; the image has a stripe of it for each of three layers, 21 or 22 rows high."""
+    """Styles of one number; the image has a stripe for each of three layers, 21 or 22 rows high."""
 
     num_ws = num_active_ws = 3
     z_dim, c_dim = 1, 0
@@ -103,7 +103,7 @@ def test_layers_that_are_not_in_use_stay():
 
 
 def test_while_a_network_grows_the_thirds_are_those_of_the_layers_in_use(context, drawn):
-    """At 8 of 16 px: the fine third is the last of four layers, not two that paint nothing yet."""
+    """At 8 of 16 px the fine third is the last of four layers, not two layers that draw nothing yet."""
     here = context("stylegan1")
     assert (here.generator.num_active_ws, here.generator.num_ws) == (4, 6)
     style_mixing(here, num_columns=1, rows_per_third=1)

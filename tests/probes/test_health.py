@@ -10,12 +10,12 @@ from wplus.probes.quality import Estimate, share
 
 
 def reading(kimg: float, **values: float) -> Reading:
-    """A moment with exact numbers."""
+    """A measurement with exact numbers."""
     return Reading(kimg, {name: Estimate(value, 0.01) for name, value in values.items()})
 
 
 def told(readings: Iterable[Reading]) -> tuple[list[Reading], list[tuple[float, str, str]]]:
-    """The judged series, and what was said: kimg, level and sentence."""
+    """The series with its verdicts and messages: kimg, level and sentence."""
     history: list[Reading] = []
     said = []
     for one in readings:
@@ -26,7 +26,7 @@ def told(readings: Iterable[Reading]) -> tuple[list[Reading], list[tuple[float, 
 
 
 def series(**values: list[float]) -> list[Reading]:
-    """A reading per kimg, from 0; the run has arrived unless `precision` says otherwise."""
+    """One measurement per kimg, from 0; the run has arrived unless `precision` says otherwise."""
     num = len(next(iter(values.values())))
     values = {"precision": [0.5] * num, **values}
     return [
@@ -110,7 +110,7 @@ def test_a_gradient_that_vanishes():
 
 
 def test_recall_that_falls_while_the_distance_falls_is_told_with_both_numbers():
-    """What heads on frozen features do: images become better and fewer."""
+    """As heads on frozen features cause it: images become better but less varied."""
     values = {"recall": [0.3, 0.4, 0.2, 0.1, 0.38], "distance": [2.0, 1.5, 1.0, 0.6, 0.5]}
     history, said = told(series(**values))
     ours = [(kimg, level, text) for kimg, level, text in said if "distance" in text or "come back" in text]
@@ -147,7 +147,7 @@ def test_recall_that_never_rose_beside_precision():
 
 
 def test_heads_that_have_won():
-    """Their hinge loss is 2 where they cannot tell."""
+    """Their hinge loss is 2 if they cannot tell images apart."""
     _, said = told(series(heads_loss=[1.9, 1.0, 0.15, 0.05, 0.9]))
     assert [(kimg, level) for kimg, level, _ in said] == [(2, "warning"), (4, "info")]
     assert said[0][2].startswith("The heads on frozen features have won: their hinge loss is 0.15 (2 where they ")
@@ -181,7 +181,7 @@ def test_a_level_changes_when_it_is_sure(value, error, before, expected):
 
 @pytest.mark.parametrize("num_images", [32, 1000])
 def test_a_healthy_run_is_not_accused_because_of_few_images(num_images):
-    """Twenty runs of a hundred snapshots whose numbers are off by chance alone."""
+    """Twenty runs of a hundred snapshots whose numbers vary by chance alone."""
     rng = np.random.default_rng(num_images)
     truths = {"diversity": 0.9, "distinct": 0.8, "precision": 0.6, "recall": 0.4, "r_v": 0.05, "distance": 0.1,
               "heads_loss": 1.5}  # fmt: skip

@@ -18,7 +18,7 @@ MEASURES = {"diversity", "pixels", "distinct", "distance", "precision", "recall"
 
 
 class Painter(nn.Module):
-    """A generator that knows `num_kinds` of the real images."""
+    """A generator that reproduces `num_kinds` of the real images."""
 
     z_dim, c_dim, saw = 6, 0, ()
 
@@ -32,7 +32,7 @@ class Painter(nn.Module):
 
 @pytest.fixture
 def watched(context):
-    """watched(num_kinds, kimg): the monitor at a moment at which the generator knows so many images."""
+    """watched(num_kinds, kimg): the monitor when the generator knows this many images."""
     net, data = make_module(), make_images(200)
 
     def look(num_kinds: int, kimg: float, **options):
@@ -89,7 +89,7 @@ def test_held_out_images_are_looked_at_where_there_are_any(watched, monkeypatch,
 
 
 def logits_of(_, which, num):
-    """An overfitting discriminator's: held-out images are half way to generated ones."""
+    """Logits of an overfitting discriminator: held-out images are half way to generated ones."""
     mean = {"train": 2.0, "held_out": 0.0, "generated": -2.0}[which]
     return mean + 0.1 * torch.randn(num, generator=torch.Generator().manual_seed(len(which)))
 
@@ -110,7 +110,7 @@ def test_every_family_can_be_looked_at(family, context):
 
 
 class WithHeads(nn.Module):
-    """A discriminator whose two heads are as sure as `margin`: of real images, whose mean is above 0, and of others."""
+    """A discriminator whose two heads separate real images, with a mean above 0, from others by `margin`."""
 
     c_dim, group_size = 0, 1
 
@@ -138,7 +138,7 @@ def test_heads_are_looked_at_where_the_discriminator_has_some(margin, loss, leve
 
 
 def test_heads_see_the_detail_that_a_growing_generator_has(context):
-    """Which a stand-in turns into its negative: now the heads take real images for generated ones."""
+    """A stand-in turns fine detail into its negative: now the heads take real images for generated ones."""
     net = make_module()
     net.ema, net.discriminator = Painter(make_images(20).images * 0, 20), WithHeads(0.5)
     net.growth = SimpleNamespace(shown=lambda images, nimg: -images)

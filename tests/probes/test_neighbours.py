@@ -12,7 +12,7 @@ from wplus.probes.neighbours import nearest_of, neighbours
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What was to be drawn, in place of the drawing."""
+    """Record what would have been drawn, instead of drawing."""
     calls = []
     monkeypatch.setattr(module, "labelled_grid", lambda rows, **text: calls.append((rows, text)))
     return calls

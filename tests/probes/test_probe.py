@@ -87,7 +87,7 @@ def test_features_of_real_images_are_computed_once_in_a_run(tmp_path):
 
 
 def test_features_of_real_images_are_kept_for_the_next_run(tmp_path):
-    """For the same images and the same net, whatever the seed of the run is; a damaged file is made again."""
+    """For the same images and the same net, whatever the seed of the run; a damaged file is made again."""
     net, found = make_module(), []
     for images in (make_images(), make_images(), make_images(39)):
         extractor = Pixels()
@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_written_to_is_told_of(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_the_discriminators_in_evaluation_mode(context, family):
-    """Of batch norm and dropout nets too, with the labels of the images, in batches as training has them."""
+    """Also for nets with batch norm and dropout, with the labels of the images, in batches as in training."""
     c_dim = 2 if family == "dcgan" else 0
     data, held_out = make_images(c_dim=c_dim), make_images(39, c_dim=c_dim)
     here = context(family, data=data, held_out=held_out)
@@ -152,7 +152,7 @@ def test_real_images_have_the_detail_of_a_growing_generator(context):
 
 
 def restless(context) -> ProbeResult:
-    """A probe that draws random numbers and sets gradients going."""
+    """A probe that draws random numbers and computes gradients."""
     torch.manual_seed(99)
     torch.randn(5)
     context.logits("train", 8)
@@ -178,7 +178,7 @@ def runner(probes, data, held_out=nothing_held_out) -> ProbeRunner:
 
 @pytest.mark.parametrize(("family", "c_dim"), [*((family, 0) for family in FAMILIES), ("stylegan2", 3), ("dcgan", 3)])
 def test_a_probed_run_is_the_same_run(family, c_dim, tmp_path):
-    """Bit for bit, with every probe; each shows something where the network has it, and says what its numbers mean."""
+    """Bit for bit, with every probe; each shows something if the network has it, and explains its numbers."""
     data, held_out, states = make_images(c_dim=c_dim), make_images(20, c_dim=c_dim), []
     for number, probes in enumerate(({}, configured() | {"restless": restless})):
         net, view = make_module(family, labels=data.labels), runner(probes, data, lambda: held_out)

@@ -44,7 +44,7 @@ def test_distances_are_those_of_all_pairs(context):
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_images_so_far_apart_are_as_diverse(context, scale):
-    """The data itself is as diverse as the data; towards the mean grey of -1 it is less."""
+    """The data is as diverse as itself; shifted towards the mean grey of -1 it is less so."""
     here = context()
     here._generated = lambda number: (to_float(here.data.batch("train", number)[0]) + 1) * scale - 1
     values = numbers(diversity(here))
@@ -142,7 +142,7 @@ def test_diversity_is_1_for_equal_sets_0_for_one_image_and_linear():
 
 
 def test_the_energy_distance_is_that_of_a_shift_and_0_for_equal_sets():
-    """By the mean of a slow double loop; of two samples of one distribution it is 0 within its error."""
+    """By the mean of a slow double loop; for two samples of one distribution it is 0 within its error."""
     rng = torch.Generator().manual_seed(0)
     real, same, moved = (torch.randn(120, 5, generator=rng) + shift for shift in (0, 0, 1.5))
     found = distance_estimate(moved, real)

@@ -19,7 +19,7 @@ from wplus.training.autoencoder_hparams import AutoencoderHparams
 
 
 def moment(folder: Path, held_out: Any = None, **hparams: Any) -> ProbeContext:
-    """Of an untrained autoencoder of random images, variational unless its input is corrupted."""
+    """The state of an untrained autoencoder on random images, variational unless its input is corrupted."""
     torch.manual_seed(0)
     variational, size = not hparams, {"channel_base": 64, "channel_max": 8}
     decoder = Decoder(resolution=16, code_dim=4, sigma=0.5, prior="normal" if variational else "mixture", **size)

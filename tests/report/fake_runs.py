@@ -35,7 +35,7 @@ def entry(name: str, value: float, interval: tuple[float, float] | None = None) 
 
 
 def picture(path: Path, *, hue: float, size: tuple[int, int] = (32, 32), noise: bool = False) -> Path:
-    """A gradient, whose `hue` in [0, 1] tells pictures apart; with noise no codec makes it small."""
+    """A gradient whose `hue` in [0, 1] distinguishes pictures; with noise no codec can compress it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
     pixels = np.stack([255 * x / size[0], 255 * y / size[1], np.full(x.shape, 255 * hue)], axis=2).astype(np.uint8)
@@ -58,7 +58,7 @@ def film(path: Path, *, side: int = 32, frames: int = 10, noise: bool = False) -
 
 
 def write_run(folder: Path, kind: str, values: dict, question: dict, **result: object) -> Path:
-    """result.json and run.json."""
+    """Write result.json and run.json."""
     made_from = {"model": {"kind": "model", "file": "cats.safetensors"}}
     content = {"job_type": kind, "name": "cats", "command": f"wplus {kind}", "status": "finished", "seconds": 12.5,
                "values": values, "methods": {}, "info": {}, "files": {}, "artifacts": {}, "inputs": made_from,
@@ -74,7 +74,7 @@ def write_run(folder: Path, kind: str, values: dict, question: dict, **result: o
 def write_inversion(
     folder: Path, question: dict, *, images: int = 3, size: int = 32, film: bytes = b"", noise: bool = False
 ) -> Path:
-    """An inversion that is the better the larger its space, its weight and its seed."""
+    """Write an inversion that is better the larger its space, its weight and its seed."""
     space, weight, seed = question["space"], float(question[WEIGHT]), int(question["seed"])
     psnr = (24.0 if space == "w+" else 20.0) + math.log10(weight) + 0.1 * seed
     numbers = {"psnr_db": psnr, "prior_distance": psnr / 10, "seconds": 2.0 - 0.01 * seed, "num_steps_done": 40.0}
@@ -103,7 +103,7 @@ def write_inversion(
 
 
 def write_training(folder: Path, question: dict, *, steps: int = 120, snapshots: int = 3) -> Path:
-    """A training whose losses wobble."""
+    """Write a training with fluctuating losses."""
     gamma, seed = float(question["training.hparams.gamma"]), int(question["seed"])
     rows = []
     for step in range(steps):
@@ -131,7 +131,7 @@ def invert_spec(*, weights: Sequence[float] = (0.1, 1.0), seeds: int = 2, questi
 
 
 def write_sweep(folder: Path, spec: Spec, *, lost: int = 0, **options: object) -> Path:
-    """A sweep whose first jobs (`lost` of them) failed before they had a folder, the others are done."""
+    """Write a sweep whose first `lost` jobs failed before they had a folder, while the others are done."""
     sweep = SweepFolder(folder)
     sweep.claim(spec, "wplus sweep run spaces")
     for number, (job, run) in enumerate(_runs(folder, spec)):

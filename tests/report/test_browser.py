@@ -13,7 +13,7 @@ EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A sweep of four configurations and two seeds with films, and a question that would break out."""
+    """A sweep of four configurations and two seeds with videos, and a question that tries to inject HTML."""
     folder = tmp_path_factory.mktemp("page")
     moving = film(folder / "film.mp4").read_bytes()
     sweep = write_sweep(folder / "sweep", invert_spec(question=f"Which space? {EVIL}"), film=moving)
@@ -26,7 +26,7 @@ def page(tmp_path_factory):
 
 
 def rows(page: Browser) -> list[str]:
-    """The configurations that the table shows, in its order."""
+    """The configurations shown in the table, in its order."""
     return page.run("[...document.querySelectorAll('table.numbers tbody tr:not([hidden])')].map(r => r.dataset.row)")
 
 

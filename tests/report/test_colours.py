@@ -37,7 +37,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def contrast(a: str, b: str) -> float:
-    """WCAG's."""
+    """Contrast as defined by WCAG."""
     low, high = sorted(float(XYZ[1] @ linear(colour)) + 0.05 for colour in (a, b))
     return high / low
 

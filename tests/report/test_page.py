@@ -21,7 +21,7 @@ EVIL = '<script>alert("x")</script>'
 
 
 class Page(HTMLParser):
-    """What a browser would load, and the words; complains about tags that are not closed in order."""
+    """Collects what a browser would load, and the text; complains about tags that are not closed in order."""
 
     VOID = ("meta", "img", "br", "link", "input")
 

@@ -72,7 +72,7 @@ CASES = {
 
 
 def evaluated(expressions: list[str], *, before: str = "") -> list:
-    """The values of expressions, all in one process."""
+    """Evaluate expressions, all in one process."""
     script = f"Object.assign(globalThis, require('{FOLDER}/charts.js'), require('{FOLDER}/numbers.js')); {before}"
     script += f"console.log(JSON.stringify([{','.join(expressions)}]))"
     done = subprocess.run([str(NODE), "-e", script], capture_output=True, text=True)

@@ -22,7 +22,7 @@ SMALL = {"channel_base": 32, "channel_max": 8}
 
 
 def trained(folder: Path, name: str, seed: int, data: str = "digits", sigma: float = 1.0, **choices: Any) -> Path:
-    """The folder of a training that has ended."""
+    """The folder of a finished training."""
     config = {
         "model": {"training": "autoencoder", "preset": {"name": name}, "generator": {"sigma": sigma}},
         "seed": seed,
@@ -56,7 +56,7 @@ def test_the_first_seed_of_each_kind_is_drawn(tmp_path):
 
 
 def test_an_interval_over_trainings_is_students():
-    """In closed form; of one training it is that of its images."""
+    """In closed form; for one training it is the interval over its images."""
     own = [{"value": value, "interval": [0.0, 9.0]} for value in (1.0, 2.0, 6.0)]
     found = tables.over_seeds(own)
     expected = scipy.stats.ttest_1samp([1.0, 2.0, 6.0], 0).confidence_interval(0.95)
@@ -66,7 +66,7 @@ def test_an_interval_over_trainings_is_students():
 
 
 def test_the_tables_are_those_of_the_sweeps(tmp_path, monkeypatch):
-    """Kinds of both sweeps, in their names what was changed about them; ways over pixels stand below the others."""
+    """Kinds of both sweeps, named by their overrides; paths over pixels come last."""
     monkeypatch.chdir(tmp_path)
     runs = {}
     for sweep, value, change in (

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "benchmarks"
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """Import of benchmarks by their name, as they import each other."""
+    """Import benchmarks by name, as they import one another."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(FOLDER))
     yield
@@ -22,7 +22,7 @@ def benchmarks(monkeypatch):
 
 
 def test_what_needs_no_gpu_is_checked_and_timed(benchmarks, tmp_path, monkeypatch):
-    """A phase that is wrong in one way is said to be so; what cannot be done here is named."""
+    """A phase that is wrong in one mode is reported; what cannot run here is listed."""
     import gpu
 
     few = ["--size", "smoke", "--device", "cpu", "--turns", "1", "--output", str(tmp_path)]
@@ -46,7 +46,7 @@ def test_what_needs_no_gpu_is_checked_and_timed(benchmarks, tmp_path, monkeypatc
 
 
 def off(told, seen):
-    """The generator's loss, the second time that it is asked for, is another one."""
+    """The generator's loss differs when requested for the second time."""
     if seen.count("generator") == 2 and seen[-1] == "generator":
         told.numbers = [(name, value * 2 + 1) for name, value in told.numbers]
     return told

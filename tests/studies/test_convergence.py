@@ -20,7 +20,7 @@ TAUGHT = read_spec(CONFIG_FOLDER / "sweep" / "taught.yaml")
 
 
 def recorded(folder: Path, values: list[float]) -> Path:
-    """A run that was looked at before it began, after two minutes and after ten, and tells the time in rows before."""
+    """A run measured before it began, after two minutes and after ten, with the time in earlier rows."""
     rows: list[dict[str, Any]] = [{"progress/kimg": 0.0, "time": 1.0}]
     for kimg, minutes, value in zip((0.0, 10.0, 50.0), (0.0, 2.0, 10.0), values, strict=True):
         rows += [{"progress/kimg": kimg, "progress/minutes": minutes}] if kimg else []

@@ -30,7 +30,7 @@ ENTRY = {"invert": "invert/psnr_db", "edit": "edit/editable", "consistency": "co
 
 @pytest.fixture
 def of(tmp_path):
-    """Stages of every way, whose runs have written their numbers: that of the n-th job is n / 8."""
+    """Stages of every method, whose runs have written their numbers: that of the n-th job is n / 8."""
     jobs = Spec.of({"stages": STAGES}, name="x").jobs()
     for number, job in enumerate(jobs):
         if job.stage.verb in ENTRY:

@@ -12,7 +12,7 @@ COMPOSER = Composer()
 
 @pytest.fixture
 def typed(monkeypatch) -> list[tuple[str, ...]]:
-    """The commands, none of which is run."""
+    """Return the commands without running any."""
     found: list[tuple[str, ...]] = []
     monkeypatch.setattr(show, "wplus", lambda *arguments, **_: found.append(arguments))
     monkeypatch.setattr(show, "file_in_the_way", lambda *_: show.contextmanager(lambda: (yield))())

@@ -15,7 +15,7 @@ def write_run(
     folder: Path, values: dict[str, float], *, images: list[float] = (), status: str = "finished",
     command: str = "invert", **asked: Any,
 ) -> None:  # fmt: skip
-    """A run that was `asked` this; `images` are the values of the first number one by one."""
+    """Write a run with the configuration `asked`; `images` are the per-image values of the first number."""
     folder.mkdir(parents=True)
     question = {"checkpoint": "content abc", "inverter._target_": "wplus.inversion.x", **asked}
     (folder / "run.json").write_text(json.dumps({"kind": command, "digest": "0", "question": question}))

@@ -21,7 +21,7 @@ TRUTH = {"w": 20.0, "w+": 21.0}
 
 
 def write_sweep(spec: Spec, folder, *, luck: float) -> None:
-    """All of its runs, as if they had been launched; `luck` is what gamma=2 has on these seeds by chance."""
+    """Write all of its runs as if launched; `luck` is what gamma=2 gains on these seeds by chance."""
     sweep = SweepFolder(folder)
     sweep.claim(spec, "wplus sweep run s")
     for job in spec.jobs():

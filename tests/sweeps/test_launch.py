@@ -23,7 +23,7 @@ CHAIN = {"stages": [{"verb": "train", "seeds": 2}, {"verb": "invert", "overrides
 
 
 class Runs:
-    """Stands for the commands: what was run, in folders with a record; some fail or are interrupted."""
+    """Stands in for the commands: records what was run, in folders; some fail or are interrupted."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.ran, self.answers = root, [], {}
@@ -198,7 +198,7 @@ open(os.path.join(folder, "result.json"), "w").write('{"status": "finished"}')
 
 @pytest.fixture
 def two_slots(monkeypatch):
-    """Two, in which a script stands for the commands."""
+    """Two slots, in which a script stands in for the commands."""
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real(
         [sys.executable, "-c", SCRIPT, *command[3:]], **options))  # fmt: skip
@@ -213,7 +213,7 @@ def test_equal_questions_in_two_processes_are_one_run(runs, two_slots):
 
 
 def test_jobs_in_processes_of_their_own(runs, two_slots):
-    """Each in a slot; what a failed one said last is its error."""
+    """Each in a slot; the last output of a failed one is its error."""
     made = launch(runs)
     made.slots = two_slots
     assert made.run() == 1
@@ -376,7 +376,7 @@ def test_two_launches_divide_the_jobs(tmp_path):
 
 
 def test_what_another_sweep_has_run_is_noted_here_too(runs):
-    """Also of a later stage, which is resolved only then."""
+    """Also for a later stage, which is resolved only then."""
     launch(runs, CHAIN).run()
     assert launch(runs, CHAIN, name="other").run() == 0
     assert len(runs.ran) == 2 + 4
@@ -394,7 +394,7 @@ def test_a_job_that_another_process_runs_is_running(runs):
 
 
 def test_the_peak_of_memory_is_the_jobs_own(runs):
-    """Not that of an earlier one in the same process."""
+    """It excludes that of an earlier job in the same process."""
     real = runs.values
     runs.values = lambda folder: (len(b"x" * (200 << 20)) if folder.name.endswith("=0") else 0) and real(folder)
     made = launch(runs, {"verb": "invert", "seeds": 2})

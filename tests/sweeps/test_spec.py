@@ -112,7 +112,7 @@ def test_the_sweeps_that_come_with_the_project_are_read():
     ],
 )  # fmt: skip
 def test_a_stage_may_be_for_some_of_the_earlier_jobs(where, parents):
-    """Every key counts, be it of the first or of a further job that is read, a number or a word."""
+    """Every key counts, whether of the first or a further job that is read, a number or a word."""
     edits = {"verb": "edit", "overrides": ["latents={invert}", "directions={directions}"], "where": where}
     inversions = {"verb": "invert", "axes": {"space": ["w", "w+", "s"]}, "seeds": 2}
     spec = {"stages": [inversions, {"verb": "directions", "axes": {"finder": ["sefa", "pca"]}}, edits]}

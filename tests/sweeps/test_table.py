@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def values(folder):
-    """Three spaces with six seeds each: seeds spread by their number, what the space adds is planted."""
+    """Three spaces with six seeds each: seeds differ by their number, the effect of the space is planted."""
     found = {space: [20 + gain + 0.1 * seed + 0.01 * float(RNG.normal()) for seed in range(6)]
              for space, gain in GAIN.items()}  # fmt: skip
     for space, points in found.items():
@@ -77,7 +77,7 @@ def test_seeds_alone_are_one_configuration(tmp_path):
 
 
 def test_numbers_of_earlier_stages_stand_beside_a_runs_own(tmp_path):
-    """What an edit keeps beside how close the inversion came that it edits, image by image."""
+    """What an edit preserves beside the closeness of the inversion that it edits, image by image."""
     for seed, space in enumerate(("w", "w+")):
         write_run(tmp_path / "invert" / space, {PSNR: 20.0, "invert/l2": 1.0}, space=space, images=[19.0, 21.0])
         write_run(tmp_path / "edit" / space, {"edit/kept": seed, "invert/l2": 2.0}, space=space, images=[0.0, 1.0],
@@ -90,7 +90,7 @@ def test_numbers_of_earlier_stages_stand_beside_a_runs_own(tmp_path):
 
 
 def test_numbers_of_several_methods_are_numbers_of_the_run(tmp_path):
-    """What a comparison of paths found of one of them can be an objective, and a column."""
+    """A value of one method in a comparison of paths can be an objective, and a column."""
     number = "evaluate/interpolation/w_lerp/tortuosity"
     for seed, value in enumerate((3.0, 4.0)):
         write_run(tmp_path / f"{seed}", {}, seed=seed, command="evaluate")

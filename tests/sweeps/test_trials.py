@@ -28,7 +28,7 @@ SEARCH = {
 
 
 class Runs:
-    """Stands for the commands: the number is best (highest) where x is 1; some runs fail, or are interrupted."""
+    """Stands in for the commands: the number is best (highest) where x is 1; some runs fail, or are interrupted."""
 
     def __init__(self, root):
         self.root, self.ran, self.answers, self.values = root, [], {}, []
@@ -156,7 +156,7 @@ def test_an_unknown_objective_is_answered_with_the_known_ones(runs):
 
 
 class Curves(Runs):
-    """Runs with numbers over kimg; one where x is above 10 would go on for ever."""
+    """Runs with numbers over kimg; with x above 10 a run would never end."""
 
     def __call__(self, arguments):
         folder = Path(arguments[-1].removeprefix("run_dir="))
@@ -179,7 +179,7 @@ class Curves(Runs):
 
 
 def test_a_bad_trial_is_ended_by_its_numbers_over_kimg(tmp_path, monkeypatch):
-    """After five good ones. A later launch does not take it up again."""
+    """After five good ones. A later launch does not resume it."""
     monkeypatch.setattr(trials, "_LOOK", 0.0)
     monkeypatch.setattr(run_job, "_POLL", 0.01)
     xs = iter([1.0, 1.1, 1.2, 1.3, 1.4, 50.0])

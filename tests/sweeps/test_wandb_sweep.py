@@ -124,7 +124,7 @@ def test_what_an_agent_gives_varies(monkeypatch):
 
 
 def test_a_job_as_an_agent_starts_it(tmp_path, repository, monkeypatch):
-    """The command line is made by W&B's own code; the run has the agent's id, and says what varies."""
+    """W&B's own code makes the command line; the run has the agent's id, and records what varies."""
     model = repository / "experiments" / "models" / "cats32.safetensors"
     fixed = [f"checkpoint={model}", "input=held_out", "num_images=2", "data.num_images=40", f"run_dir={tmp_path}/run"]
     content = wandb_sweep(

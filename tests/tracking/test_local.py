@@ -68,7 +68,7 @@ def test_a_kill_leaves_a_valid_record(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"[", b"\xff", b"\0"])
 def test_a_damaged_row_is_named_and_nothing_is_changed(tmp_path, damage):
-    """Passed over it would be lost without a word."""
+    """Skipping it would lose it silently."""
     with opened(tmp_path) as tracker:
         for kimg in (1, 2, 3):
             tracker.log({"a": kimg}, kimg=kimg)

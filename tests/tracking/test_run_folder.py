@@ -21,7 +21,7 @@ def claimed(folder: Path, kind: str = "train", **asked: object) -> RunFolder:
 
 
 def work(folder: Path, error: BaseException | None = None, **asked: object) -> None:
-    """A command that opens its record, says something, and ends by itself or with an error."""
+    """A command that opens its record, prints something, and ends by itself or with an error."""
     with claimed(folder, **asked), open_tracker(output_dir=folder, job_type="train", name="n") as tracker:
         tracker.summary({"a": 1})
         print("said")
@@ -85,7 +85,7 @@ def test_the_status_says_how_it_ended(tmp_path: Path, error: BaseException | Non
 
 
 def test_what_is_refused_before_anything_came_out_leaves_nothing(tmp_path: Path):
-    """Also where the record was open already, and in a folder that has files of its own."""
+    """Also if the record was already open, and in a folder with files of its own."""
 
     def make(folder: Path, name: str, *, logged: bool) -> None:
         with claimed(folder), open_tracker(output_dir=folder, job_type="train", name="n") as tracker:

@@ -10,7 +10,7 @@ from wplus.tracking import Run, Sink, Tracker
 
 
 class Recorder(Sink):
-    """Keeps what it is told."""
+    """Keeps what it receives."""
 
     def __init__(self) -> None:
         self.told: list[tuple] = []

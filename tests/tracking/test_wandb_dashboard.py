@@ -21,7 +21,7 @@ def sent(board: Board, build=dashboard.workspace) -> dict:
 
 
 def panels(content: dict) -> list[dict]:
-    """Every panel, wherever it stands."""
+    """All panels, at any depth."""
     if isinstance(content, list):
         return [panel for item in content for panel in panels(item)]
     if not isinstance(content, dict):

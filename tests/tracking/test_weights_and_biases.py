@@ -36,7 +36,7 @@ def inspected(path: Path) -> list[dict[str, Any]]:
 
 
 def settled(path: Path, seconds: float = 30) -> list[dict[str, Any]]:
-    """The records of a file once it does not change any more: W&B's service may still be writing after `finish`."""
+    """Records of a file once it has stopped changing: W&B's service may still be writing after `finish`."""
     deadline = time.monotonic() + seconds
     before: list[dict[str, Any]] = []
     while time.monotonic() < deadline:
@@ -49,7 +49,7 @@ def settled(path: Path, seconds: float = 30) -> list[dict[str, Any]]:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """What the offline runs below `folder` hold, in the order of their start."""
+    """Contents of the offline runs below `folder`, in the order of their start."""
     paths = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
     return [record for path in paths for record in settled(path)]
 
@@ -60,7 +60,7 @@ def of_type(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def own_folders(monkeypatch):
-    """As for a user who has set none of W&B's folders."""
+    """Environment of a user who has set none of W&B's folders."""
     for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.delenv(variable)
 
@@ -133,7 +133,7 @@ def test_a_folder_that_the_user_chose_stays(tmp_path, monkeypatch):
 
 
 def logged(tracker: Tracker, kimgs: Sequence[int], picture: Path, *, salt: int = 0) -> None:
-    """A row, a picture and a histogram at each clock."""
+    """Log a row, a picture and a histogram at each time."""
     for kimg in kimgs:
         tracker.log({"train/loss": kimg + salt / 10}, kimg=kimg)
         tracker.image("samples/fixed", picture, caption=f"{kimg}", kimg=kimg)
@@ -141,13 +141,13 @@ def logged(tracker: Tracker, kimgs: Sequence[int], picture: Path, *, salt: int =
 
 
 def history(folder: Path) -> list[tuple[int, float, float]]:
-    """Step, kimg and loss of every row that a synchronisation would upload, in that order."""
+    """Step, kimg and loss of every row that a synchronisation would upload, in order."""
     rows = [row["item"] for row in of_type(records(folder), "history")]
     return [(row["_step"], row[KIMG], row["train/loss"]) for row in rows if "train/loss" in row]
 
 
 def test_a_continued_run_is_one_true_history(tmp_path, own_folders, picture):
-    """Killed at 3 kimg with a checkpoint of 2: what was logged after that was taken back."""
+    """Killed at 3 kimg with a checkpoint of 2: everything logged after that is discarded."""
     tracker = opened(tmp_path, artifacts="all")
     logged(tracker, [0, 1, 2], picture)
     tracker.log_message("Diversity fell.", level="warning", kimg=2)
@@ -286,7 +286,7 @@ def test_runs_in_one_process_stay_apart(tmp_path, own_folders):
 
 
 def test_a_sweep_agents_id_wins_and_its_run_is_whole(tmp_path, own_folders, picture, monkeypatch):
-    """Also in the folder of a run that has been uploaded: the agent's run gets all rows, the other one stays."""
+    """Also in the folder of a run that has been uploaded: the agent's run gets all rows, the other run stays."""
     tracker = opened(tmp_path)
     logged(tracker, [0, 1], picture)
     tracker.finish()
@@ -414,7 +414,7 @@ class FakeRun:
 
 @pytest.fixture
 def server(monkeypatch):
-    """wandb.init that notes its modes and hands out stand-ins; `server.down` makes going online fail."""
+    """wandb.init that records its modes and returns stand-ins; `server.down` makes going online fail."""
 
     class Server:
         down, modes, runs = False, [], []
@@ -507,7 +507,7 @@ def test_a_folder_of_latents_is_stored_with_its_files(tmp_path):
 
 
 def test_results_come_with_interval_meaning_and_protocol(tmp_path, own_folders):
-    """W&B's summary holds bare numbers; the rest stands in a table."""
+    """W&B's summary has bare numbers; the rest is in a table."""
     with opened(tmp_path) as tracker:
         info = {"meaning": "How far.", "unit": "px", "direction": "lower"}
         measured = {"value": 3.0, "protocol": {"num": 5}, "interval": (2.0, 4.0), **info}

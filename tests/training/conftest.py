@@ -111,7 +111,7 @@ def make_tiny() -> Callable[..., GanModule]:
 
 
 def images_for(module: Any) -> ImageSet:
-    """Random images that a module takes."""
+    """Random images in the format of a module."""
     if isinstance(module, TranslationModule):
         return random_images(channels=sum(module.channels))
     return random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
@@ -119,7 +119,7 @@ def images_for(module: Any) -> ImageSet:
 
 @pytest.fixture
 def play() -> Callable[..., Any]:
-    """play(module, steps): so many steps outside of Lightning, with `optimizers` or its own."""
+    """play(module, steps): run this many steps outside of Lightning, with `optimizers` or the module's own."""
 
     def play_on(module: Any, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> Any:
         images = images_for(module)
@@ -134,7 +134,7 @@ def play() -> Callable[..., Any]:
 
 @pytest.fixture
 def train(recorder: "Recorder") -> Callable[..., Any]:
-    """train(folder, images, module): the module, trained in `folder` up to so many images, or so many `minutes`."""
+    """train(folder, images, module): the module, trained in `folder` to this number of `images` or `minutes`."""
 
     def run(
         folder: Path, images: int | None, module: Any, *, export: Any = lambda module, **_: None, snapshot: int = 8,
@@ -183,7 +183,7 @@ def start():
 
 @pytest.fixture
 def prepare(tmp_path) -> Callable[..., Any]:
-    """prepare(any argument of encoder_training): one for a generator of 32 px, with the rest as a command gives it."""
+    """prepare(any argument of encoder_training): one for a generator of 32 px, with the command's other defaults."""
     torch.manual_seed(0)
     generator = Generator(resolution=32, channel_base=128, channel_max=8, **STYLES)
     generator.mapping.w_avg.copy_(torch.arange(6.0))
@@ -203,7 +203,7 @@ def prepare(tmp_path) -> Callable[..., Any]:
 
 
 class TinyEncoder(Encoder):
-    """Batch normalisation, a convolution, and one linear head per layer, in stages as e4e's."""
+    """Batch normalisation, a convolution, and one linear head per layer, in stages like e4e's."""
 
     smallest_input = 8
 
@@ -224,7 +224,7 @@ class TinyEncoder(Encoder):
 
 
 class Blurred(ImageDistance):
-    """A term with features that take an effort: squared differences at half the size."""
+    """A term with costly features: squared differences at half the size."""
 
     name = "blurred"
     provenance = {"name": name}
@@ -289,7 +289,7 @@ def tiny_autoencoder() -> Callable[..., AutoencoderModule]:
 
 
 class Recorder(Tracker):
-    """A tracker that keeps what it is told."""
+    """A tracker that keeps what it receives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def signals_restored() -> Iterator[None]:
-    """The handlers that a test found, it leaves."""
+    """Restore the signal handlers after a test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before

@@ -28,7 +28,7 @@ def anchored(make_tiny):
 
 
 def test_the_mapping_finds_every_group_of_codes():
-    """Two far clusters of which one has a twentieth of the codes: samples lie in both, and near codes."""
+    """Two distant clusters, one with a twentieth of the codes: samples lie in both, near codes."""
     torch.manual_seed(0)
     mapping = MappingMLP(z_dim=8, c_dim=0, w_dim=4, num_ws=1, num_layers=2)
     rare = torch.arange(2000) % 20 == 0
@@ -80,7 +80,7 @@ def test_pairs_by_hand(anchored):
 
 
 def test_before_the_end_of_the_warm_up_nobody_judges(anchored, play):
-    """Four steps of four images; the encoder and the generator learn, by rates that go down; then it is over."""
+    """Four steps of four images; encoder and generator learn with decaying rates, then the warm-up ends."""
     module = anchored()
     optimizers = module.configure_optimizers()
     judge, drawer, reader = (snapshot(part) for part in (module.discriminator, module.generator, module.anchor.encoder))
@@ -114,7 +114,7 @@ def test_the_rates_of_the_warm_up():
 
 
 def test_every_image_gets_the_latent_that_is_nearest(anchored):
-    """Among as many as are drawn, by a slow search; the mean of w is that of the mapping as it is now."""
+    """Among all candidates, by a slow search; the mean of w is that of the current mapping."""
     module = anchored(pool=50)
     anchor, mapping = module.anchor, module.generator.mapping
     images = to_float(anchor.data.images)
@@ -133,7 +133,7 @@ def test_every_image_gets_the_latent_that_is_nearest(anchored):
 
 
 def test_the_generator_s_gradient_is_that_of_both_losses(anchored, make_tiny, monkeypatch):
-    """Beside the adversary's, for the same draws: what an anchor adds is the gradient of its loss."""
+    """In addition to the adversary's, for the same draws: an anchor adds the gradient of its loss."""
     module, plain = anchored(weight=5.0), make_tiny()
     module.anchor.fit(module.generator)
     plain.generator.load_state_dict(module.generator.state_dict())

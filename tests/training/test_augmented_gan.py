@@ -31,7 +31,7 @@ def test_p_0_changes_nothing(make_tiny, play, augment):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_the_discriminator_sees_augmented_images_only(make_tiny, batch, phase):
-    """A transform that leaves nothing of an image: then D must have seen nothing."""
+    """A transform that erases the image: then D must have seen nothing."""
     blank = FixedAugment(1.0, transforms="cutout", strengths={"cutout_size": 3.0})
     module, seen = make_tiny(augment=blank, batch_size=8, c_dim=3), []
     module.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
@@ -41,7 +41,7 @@ def test_the_discriminator_sees_augmented_images_only(make_tiny, batch, phase):
 
 
 def test_real_and_generated_images_are_augmented_each_in_its_own_way(make_tiny, batch):
-    """A transform that both had in common would be seen to be one."""
+    """D would detect a transform that both had in common."""
     module = make_tiny(augment=FixedAugment(1.0), batch_size=8, c_dim=3)
     (pairs,) = discriminator_batches(module, draw_pairs(module, to_float(batch[0]), batch[1]))
     assert not torch.equal(pairs.augment_real.geometry, pairs.augment_fake.geometry)
@@ -79,7 +79,7 @@ def test_r1_is_the_gradient_by_the_image_before_it_is_augmented(make_tiny, batch
 
 
 def test_the_controller_follows_the_logits_of_real_images(make_tiny, play):
-    """As the discriminator's loss is given them, and not those of generated ones."""
+    """As passed to the discriminator's loss, and not those of generated images."""
     signs, loss = {"real": 0.0, "fake": 0.0}, make_tiny().discriminator_loss
 
     def counted(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_the_controller_follows_the_logits_of_real_images(make_tiny, play):
 
 
 def test_a_discriminator_with_dropout_moves_p(make_tiny, play):
-    """Its logits of real images differ from pass to pass; their signs still say how sure it is, and a seed repeats."""
+    """Its logits of real images differ from pass to pass; their signs still show its confidence, and a seed repeats."""
 
     def run() -> Any:
         augment = AdaptiveAugment(0.4, interval=2, speed_kimg=0.4, target=-1.0)

@@ -26,7 +26,7 @@ LINEAR = {"backbone": "mlp", "widths": ()}
 
 
 def blobs(num: int = 256, *, num_factors: int = 3, noise: float = 0.02) -> ImageSet:
-    """Grey images of 8 px: few factors of falling strength, and noise; uint8."""
+    """Grey images of 8 px: few factors of decreasing strength, and noise; uint8."""
     source = torch.Generator().manual_seed(1)
     axes = torch.linalg.qr(torch.randn(64, num_factors, generator=source))[0] * torch.tensor([4.0, 2.5, 1.5])
     pixels = torch.randn(num, num_factors, generator=source) @ axes.T * 0.25
@@ -62,7 +62,7 @@ def spectrum(data: ImageSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_linear_autoencoder_finds_the_principal_components():
-    """The plane of its decoder is theirs, and its error is the variance that they leave (Baldi and Hornik 1989)."""
+    """The decoder's plane is theirs, and its error is the remaining variance (Baldi and Hornik 1989)."""
     data = blobs()
     module = linear_module(data, variational=False, code_dim=3)
     run(module, data, 400)
@@ -99,12 +99,12 @@ def test_a_linear_vae_reaches_the_likelihood_of_probabilistic_pca():
 
 @pytest.fixture
 def make(tiny_autoencoder):
-    """make(case, ...): an untrained module of it."""
+    """make(case, ...): an untrained module for it."""
     return tiny_autoencoder
 
 
 def logged(module: AutoencoderModule, steps: int = 40) -> dict[str, float]:
-    """The terms after some steps on the same images."""
+    """Logged terms after some steps on the same images."""
     images, labels = random_images(8, c_dim=module.generator.c_dim).batch(torch.arange(8))
     optimizers = module.configure_optimizers()
     for _ in range(steps):
@@ -146,7 +146,7 @@ def test_corruption_is_of_the_input_alone_and_repeats(make):
 
 
 def test_the_target_is_clean():
-    """A decoder that makes the clean image has no error but the constant, whatever the encoder saw (Vincent et al.)."""
+    """A decoder that returns the clean image has only the constant error, whatever the encoder saw (Vincent et al.)."""
     data = blobs(8)
     module = linear_module(data, variational=False, code_dim=2, noise=0.5)
     real = to_float(data.images)
@@ -167,7 +167,7 @@ def test_the_encoder_of_a_conditional_one_learns_to_name_the_class(make):
 
 
 def test_a_snapshot_has_the_prior_of_its_codes(make):
-    """Fitted once per moment; the state of the run does not know it after the next step."""
+    """Fitted once per snapshot; after the next step it is not part of the run's state."""
     module = make("plain")
     first = module.exported["generator"]
     assert first is module.ema is module.exported["generator"]
@@ -205,7 +205,7 @@ def training(model: str, data: ImageSet | None = None, given: Any = None, **choi
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_takes_a_step(model):
-    """By its own numbers, which the log explains; each number that its preset sets has an effect."""
+    """With its own hyperparameters, which the log explains; each one set by its preset has an effect."""
     found = training(model)
     module = found.module
     assert all(value == found.resolved[name][0] for name, value in config(model)["model"]["preset"].items()

@@ -21,7 +21,7 @@ INFOS = {"train/generator/loss": NEITHER, "probe/diversity": HIGHER, "val/fd_raw
 
 
 def told(best: Best, values: list[dict[str, float]]) -> list[bool]:
-    """Which of the snapshots, a kimg each, are the best so far."""
+    """Which of the snapshots, one per kimg, are the best so far."""
     best.describe(INFOS)
     found = []
     for kimg, each in enumerate(values):
@@ -89,7 +89,7 @@ def test_the_headline_has_losses_objective_and_speed(tmp_path):
 
 
 class Weight:
-    """A view with a number that goes up and down with the weights."""
+    """A probe with a number that goes up and down with the weights."""
 
     def look(self, module, folder) -> ProbeResult:
         value = float(module.ema.mapping.fc0.weight.double().sum().mul(1e4).sin())
@@ -120,7 +120,7 @@ def _interrupted(run_step, module, images, *args, **kwargs):
 
 
 def test_where_a_run_is_interrupted_decides_nothing(make_tiny, train, tmp_path):
-    """Also where that moment would have been the best."""
+    """Also if that moment would have been the best."""
     every = trained(tmp_path / "every", make_tiny, train, [48], snapshot=4)
     rows = {round(1000 * row["progress/kimg"]): row["val/w"] for row in read_records(every) if "val/w" in row}
     images = min((images for images in rows if images % 16), key=rows.get)
@@ -153,7 +153,7 @@ def test_the_best_is_kept_over_interruptions(make_tiny, train, tmp_path):
 
 
 def test_a_finished_run_asked_again_tells_nothing_twice(make_tiny, train, tmp_path):
-    """And what its record lost, or never had, comes back."""
+    """What its record has lost, or never had, is restored."""
     folder = trained(tmp_path, make_tiny, train, [16])
     rows, result = list(read_records(folder)), read_result(folder)
     trained(folder, make_tiny, train, [16])

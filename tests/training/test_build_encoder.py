@@ -15,7 +15,7 @@ BASE = {"hparams": {"batch_size": 8}, "loss_weights": {"l2": 1.0}, "progressive"
 
 
 def choose(target: Any, **keywords: Any) -> Any:
-    """As `build` does it: a function that gives a partial."""
+    """As in `build`: a function that returns a partial."""
     return lambda: functools.partial(target, **keywords)
 
 
@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_start(prepare):
     ],
 )
 def test_every_encoder_can_be_trained(prepare, make_images, encoder, changes):
-    """One step of each kind, at the size that its generator has."""
+    """One step of each kind, at the size of its generator."""
     module = prepare(encoder=encoder, **changes).module
     module.run_step(*make_images(20, resolution=32).batch(torch.arange(4)), module.configure_optimizers())
     assert int(module.skipped[0]) == 0

@@ -56,7 +56,7 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(folder, share):
 
 
 def test_damage_to_any_byte_of_the_directory_is_found_or_harmless(folder):
-    """Whatever it makes of the archive: another compression, a password, names of no text."""
+    """Whatever it makes of the archive: another compression, a password, undecodable names."""
     path = checkpoint_path(folder, 400)
     content = path.read_bytes()
     for place in range(content.rindex(b"PK\1\2") - 60, len(content)):

@@ -17,7 +17,7 @@ ONE_PLACE = 2.0**-23  # the last place of a float32: 1e-6 is less than that of 2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What two processes have made of every case."""
+    """Results of two processes for every case."""
     made = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("two_ranks.py")
     pair(script, made, timeout=400)
@@ -25,7 +25,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_every_choice_is_among_the_cases():
-    """Losses are, by their names; of augmentations, discriminators and heads every class that a configuration names."""
+    """Losses by their names; of augmentations, discriminators and heads every class that a configuration names."""
     files = [path for group in ("augment", "discriminator") for path in (CONFIG_FOLDER / group).glob("*.yaml")]
     named = {target for path in files for target in re.findall(r"_target_: (wplus\.(?!losses)\S+)", path.read_text())}
     parts = [part for make in EQUAL.values() for part in make().modules()]
@@ -35,7 +35,7 @@ def test_every_choice_is_among_the_cases():
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_stay_the_same_and_equal_one(folder, case):
-    """To the bit; and to one process up to rounding, but for batches that are normalised within each process."""
+    """To the bit; and equal to one process up to rounding, except for batches normalised within each process."""
     first, second = (torch.load(folder / f"{case}-{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(tensor, second[name]) and tensor.isfinite().all() for name, tensor in first.items())
     if case in EQUAL:
@@ -46,7 +46,7 @@ def test_two_processes_stay_the_same_and_equal_one(folder, case):
 
 
 def test_the_command_on_two_processes(tmp_path):
-    """trainer=ddp through Lightning: the second process starts by itself, and one record and one model come out."""
+    """trainer=ddp through Lightning: the second process starts by itself, and there are one record and one model."""
     command = ["train.py", "trainer=ddp", "device=cpu", "debug=quick", "data.num_images=60", "schedule.kimg=0.032"]
     process = Python(*command, f"run_dir={tmp_path}/run", "num_samples=4", cwd=ROOT)
     printed = process.output(250)

@@ -22,7 +22,7 @@ def batch(make_images, c_dim: int = 0):
 
 
 def still(module):
-    """Optimizers that leave everything where it is, so that gradients can be read."""
+    """Optimizers that change nothing, so that gradients can be read."""
     networks = [module.encoder] + ([module.adversary.discriminator] if module.adversary is not None else [])
     return [torch.optim.SGD(net.parameters(), lr=0.0, fused=True) for net in networks]
 
@@ -40,7 +40,7 @@ def changed(module, before) -> set[str]:
 
 @pytest.mark.parametrize("nimg", [0, 8, 16, 24, 800])
 def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
-    """Total of e4e's coach: image terms, adversarial mean over the codes that take part, sum over the deltas."""
+    """Total of e4e's coach: image terms, adversarial mean over the participating codes, sum over the deltas."""
     module = tiny_encoder(loss_weights={"w_norm": 0.03, "l1": 0.5})
     module.images_seen = nimg
     reference = copy.deepcopy(module)
@@ -153,7 +153,7 @@ def test_the_average_follows(tiny_encoder, play):
 
 @pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
 def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer):
-    """The discriminator, which is well, does not hide that the encoder is lost."""
+    """The healthy discriminator does not hide that the encoder has diverged."""
     module = tiny_encoder(hparams={"optimizer": optimizer})
     optimizers = module.configure_optimizers()
     real, labels = batch(make_images)
@@ -175,7 +175,7 @@ def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer)
 
 
 def learned_from(module, make_images, stage_at: int, c_dim: int = 0):
-    """What the discriminator is shown in a step at `stage_at` images: (real, fake), before the pools."""
+    """What the discriminator gets in a step at `stage_at` images: (real, fake), before the pools."""
     shown, module.images_seen = [], stage_at
     real, labels = batch(make_images, c_dim)
     reference = copy.deepcopy(module)
@@ -194,7 +194,7 @@ def test_codes_above_the_stage_are_never_shown(tiny_encoder):
 
 
 def slow_pool(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[float], list[float]]:
-    """(answers, pool) for codes of one number: stored while there is room, later exchanged in half of the cases."""
+    """(answers, pool) for scalar codes: stored while there is room, later exchanged in half of the cases."""
     pool, answers = [], []
     for number, batch in enumerate(batches):
         torch.manual_seed(seed + number)
@@ -226,7 +226,7 @@ def test_the_rule_of_the_pools():
 
 
 def test_a_lost_batch_does_not_stay_in_a_pool():
-    """Latents that are not finite come back themselves, but neither stand in a pool nor are drawn from its gaps."""
+    """Latents that are not finite are returned, but are neither stored in a pool nor drawn from its gaps."""
     lost, pool = torch.full((4, 2), float("nan")), ReplayPool(6, 2)
     for seen, batch in enumerate((torch.ones(4, 2), lost, lost, lost, lost)):
         pool.query(batch, seen=4 * seen)
@@ -237,7 +237,7 @@ def test_a_lost_batch_does_not_stay_in_a_pool():
 
 
 def test_codes_that_come_back_are_copies():
-    """A pool that stored views would change with the next batch; one without room gives back what it is given."""
+    """A pool that stored views would change with the next batch; one without room returns its input."""
     pool, codes = ReplayPool(4, 2), torch.zeros(4, 2)
     answers = pool.query(codes, seen=0)
     codes += 1
@@ -246,7 +246,7 @@ def test_codes_that_come_back_are_copies():
 
 
 def test_the_pools_fill_with_the_clock(tiny_encoder, play):
-    """Five places and four codes a step: full after the second; what is learned from later was seen before."""
+    """Five places and four codes a step: full after the second; anything learned from later was seen before."""
     module = tiny_encoder()
     pools = (module.adversary.real_pool, module.adversary.fake_pool)
     optimizers, filled = module.configure_optimizers(), []
@@ -265,7 +265,7 @@ def test_historic_variants(tiny_encoder, make_images):
 
 
 def test_real_codes_are_the_mappings(tiny_encoder, make_images):
-    """Of the classes of the images, truncated as asked."""
+    """For the classes of the images, truncated as configured."""
     module = tiny_encoder(c_dim=3, latent_discriminator={"psi": 0.7})
     (real, _), _, labels = learned_from(module, make_images, 0, c_dim=3)
     torch.manual_seed(step_seed(0, 0, 0, "latent_discriminator"))
@@ -304,7 +304,7 @@ def test_size_of_the_published_discriminator():
 
 
 def test_num_passes_add_up_and_step_once(tiny_encoder, make_images):
-    """ReStyle: N passes, each from what the last reached and through no other, one step on all their gradients."""
+    """ReStyle: N passes, each from the last result without backpropagation through it, one step on all gradients."""
     module = tiny_encoder(
         iterative=True, progressive=None, hparams={"num_passes": 3, "noise": "const"}, loss_weights={"adversarial": 0.0}
     )
@@ -364,7 +364,7 @@ def test_what_is_exported(tiny_encoder, make_images, play, recorder, tmp_path):
 
 
 def test_looking_does_not_disturb(tiny_encoder, make_images, play, tmp_path):
-    """Neither modes nor statistics nor pools nor randomness: with and without looks a run is the same."""
+    """No modes, statistics, pools or randomness change: a run is the same with and without probes."""
     for ema_kimg in (0.01, None):
         plain, watched = (tiny_encoder(hparams={"ema_kimg": ema_kimg}) for _ in range(2))
         play(plain, 4)

@@ -13,7 +13,7 @@ from wplus.training.loop import Schedule
 
 
 class Clock:
-    """A second passes with every look; `away` is spent when somebody exports."""
+    """A second passes with every reading; `away` passes during an export."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,7 +31,7 @@ def clock(monkeypatch, signals_restored) -> Clock:
 
 
 def test_minutes_end_a_run_and_more_of_them_continue_it(train, make_tiny, tmp_path, clock):
-    """4 images and a second a step: a minute is 60 steps; snapshots, an hour each, are no training."""
+    """4 images and a second a step: a minute is 60 steps; snapshots, an hour each, do not count as training."""
 
     def export(module, **_):
         clock.now += 3600
@@ -79,7 +79,7 @@ def test_how_long_a_run_goes_is_no_other_question():
 
 
 def test_processes_agree_on_the_step_after_which_they_end(monkeypatch):
-    """The slower one has time left, and is asked to end with the other; only every so many steps."""
+    """The slower one has time left, and is asked to end with the other; only every few steps."""
     monkeypatch.setattr(ending, "mean_over_ranks", lambda value: value + 0.5)
     stop = ending.StopAtEnd(kimg=1, minutes=1)
     module = SimpleNamespace(images_seen=4, batch_size=4, seconds=0.0, step_seconds=0.0, device=torch.device("cpu"))

@@ -32,7 +32,7 @@ PHASES = ("generator", "path_length", "discriminator", "r1")
 
 
 def as_traced(graph, inputs):
-    """The graph that a compiler gets, without the minutes that it takes."""
+    """The graph that a compiler would get, without compiling for minutes."""
     return graph
 
 
@@ -44,7 +44,7 @@ def batches(make_images):
 
 @pytest.fixture
 def conditional(make_tiny):
-    """What a phase may have: labels, micro-batches, ADA, style mixing, weights that move with the clock."""
+    """Everything a phase may have: labels, micro-batches, ADA, style mixing, scheduled weights."""
 
     def make(num_micro=1, transforms="blit"):
         augment = AdaptiveAugment(target=-1.0, transforms=transforms, interval=1, speed_kimg=0.05)  # p rises from 0

@@ -178,7 +178,7 @@ def start_with(choice: str, *overrides: str, **changes: Any) -> Any:
 
 
 def test_aided_as_the_command_builds_it(play):
-    """The pixels' weights are those of a run without heads; the file says which nets it saw."""
+    """The pixels' weights are those of a run without heads; the file records which nets were used."""
     training, plain = (
         start_with("aided", "discriminator.heads.weight=0.3"),
         start_with("aided", "discriminator.heads.weight=0.1"),

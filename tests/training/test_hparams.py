@@ -23,7 +23,7 @@ from wplus.training.snapshot import SampleView
 
 
 def numbers(resolution: int, *overrides: str) -> dict[str, Any]:
-    """Every number that such a run would use."""
+    """Every hyperparameter that such a run would use."""
     config = composed("train", ["run_dir=x", f"data.resolution={resolution}", *overrides])
     return {name: value for name, (value, _) in explain_config(config).items()}
 
@@ -155,7 +155,7 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_published_runs(name):
-    """What the published command has besides the numbers, whichever data set is named beside the experiment."""
+    """Further settings of the published command, whichever data set is named beside the experiment."""
     training, resolution, kimg, mirror, augment, architecture, batch = RUNS[name]
     cfg = composed("train", [f"experiment={name}", "data=zip", "data.path=x.zip"])
     assert cfg["training"]["preset"]["name"] == training
@@ -189,7 +189,7 @@ def test_every_family_has_an_experiment_with_the_cats():
 
 @pytest.mark.parametrize("family", CATS)
 def test_a_step_of_it(family, make_images):
-    """Its own networks, loss and batch at the size of the cats; where it grows it has grown before it ends."""
+    """Its own networks, loss and batch at the size of the cats; a growing one has grown before it ends."""
     config = composed("train", [f"experiment={CATS[family]}"])
     images = make_images(64, resolution=32)
     module = build(

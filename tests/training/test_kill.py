@@ -54,7 +54,7 @@ def finish(process: Python, status: int = 0) -> str:
 
 
 def wait_for_checkpoint(process: Python, folder: Path, *, after: int) -> None:
-    """Until the run has saved a checkpoint of more than `after` images."""
+    """Wait until the run has saved a checkpoint of more than `after` images."""
     deadline = time.monotonic() + SOON
     while newest(folder) <= after:
         assert process.poll() is None, process.output(SOON)
@@ -78,7 +78,7 @@ def final_state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def curves(folder: Path) -> dict[float, dict[str, float]]:
-    """The losses at each point of the clock, without what depends on time and memory."""
+    """Losses at each point in time, without what depends on time and memory."""
     rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     losses = [row for row in rows if "train/generator/loss" in row]
     assert len(losses) == len({row["progress/kimg"] for row in losses})
@@ -87,7 +87,7 @@ def curves(folder: Path) -> dict[float, dict[str, float]]:
 
 
 def test_killed_and_asked_to_leave_and_finished(start, uninterrupted, tmp_path):
-    """SIGKILL, a truncated checkpoint beside the good ones, SIGTERM: three starts of one command equal a single one."""
+    """SIGKILL, a truncated checkpoint beside good ones, SIGTERM: three starts of one command equal a single one."""
     folder = tmp_path / "run"
 
     killed = start(folder)

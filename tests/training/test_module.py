@@ -21,7 +21,7 @@ from wplus.training.penalties import DiscriminatorBatch, both_logits
 
 
 class Poison:
-    """A loss that is bad from the n-th call on, for a number of calls."""
+    """A loss that is NaN from the n-th call on, for a number of calls."""
 
     def __init__(self, loss: Any, first: int, count: int, factor: float) -> None:
         self.loss, self.bad, self.factor, self.calls = loss, range(first, first + count), factor, itertools.count()
@@ -88,7 +88,7 @@ def test_a_bad_path_length_leaves_its_running_mean(make_tiny, play, monkeypatch)
 
 
 def test_means_since_the_last_collection():
-    """Of values that may have a graph, and may change later."""
+    """Of values that may have a graph and may change later."""
     means, value = RunningMeans(), torch.tensor(1.0, requires_grad=True)
     assert means.collect() == {}
     for factor in (1.0, 2.0, 6.0):
@@ -127,7 +127,7 @@ def test_a_run_continues_a_run_of_the_same_settings_only(change, message):
 
 @pytest.mark.parametrize(("batch", "half_life"), [(32, 10.0), (4, 0.5), (64, 20.0)])
 def test_half_life_is_counted_in_images(batch, half_life):
-    """After half_life images a weight that has changed is half way."""
+    """After half_life images, the average has moved half way to a changed weight."""
     assert ema_decay(batch, 10**9, half_life, None) == pytest.approx(math.exp(-math.log(2) * batch / half_life / 1000))
 
 
@@ -160,7 +160,7 @@ def test_updates_follow_the_geometric_series_and_copy_buffers():
 
 
 def test_real_and_generated_images_are_normalised_apart(make_tiny):
-    """At 16 px, for at 8 px this discriminator has nothing to normalise behind the layer that reads the image."""
+    """At 16 px, because at 8 px this discriminator normalises nothing after its first layer."""
     discriminator, none = make_tiny("dcgan", resolution=16).discriminator, torch.zeros(4, 0)
     pairs = DiscriminatorBatch(torch.randn(4, 3, 16, 16), none, torch.randn(4, 3, 16, 16) + 3, none, torch.ones(4))
     real, fake = both_logits(discriminator, pairs)
@@ -190,7 +190,7 @@ def statistics(*networks: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("lost", [float("nan"), float("inf")])
 @pytest.mark.parametrize("kind", ["discriminator", "encoder"])
 def test_a_lost_batch_leaves_the_statistics_as_they_were(make_tiny, tiny_encoder, make_images, kind, lost):
-    """Of a discriminator, which normalises from 16 px on; of an encoder and its average."""
+    """For a discriminator, which normalises from 16 px on; for an encoder and its average."""
     module = tiny_encoder() if kind == "encoder" else make_tiny("dcgan", resolution=16)
     networks = [module.encoder, module.average] if kind == "encoder" else [module.discriminator]
     images, labels = Batches(make_images(resolution=module.generator.resolution), 4).at(0)
@@ -229,7 +229,7 @@ def test_a_lost_channel_of_the_generator_is_not_in_the_average_either(make_tiny,
 
 
 def test_an_encoders_statistics_are_those_of_its_images(tiny_encoder, make_images):
-    """One pass moves them once."""
+    """One pass updates them once."""
     module, (images, labels) = tiny_encoder(), Batches(make_images(), 4).at(0)
     module.run_step(images, labels, module.configure_optimizers())
     assert int(module.encoder.norm.num_batches_tracked) == 1

@@ -131,7 +131,7 @@ def test_adam_is_corrected_for_lazy_regularisation(make_tiny):
 
 
 class PlainAdam(torch.optim.Adam):
-    """PyTorch's loop over the parameters, which knows no skipping."""
+    """PyTorch's loop over the parameters, which never skips."""
 
     def step(self, closure=None) -> None:
         self.found_inf = self.grad_scale = None

@@ -36,7 +36,7 @@ def test_what_is_active():
 
 
 def test_each_looks_at_its_own_images():
-    """The critic's slope tells which images it was asked about: D(x) = k x with k the label."""
+    """The critic's slope shows which images it was asked about: D(x) = k x with k the label."""
     seen = {}
 
     def critic(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -70,7 +70,7 @@ def test_each_sees_its_images_as_augmentation_shows_them_to_the_discriminator():
 
 @pytest.mark.parametrize("interval", [1, 3])
 def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
-    """Without a step of its own there is nothing to correct Adam for."""
+    """Without a separate step there is nothing to correct Adam for."""
     module = make_tiny(r1_interval=interval, pl_weight=0.0, **RELATIVISTIC)
     names = [phase.name for phase in module.phases()]
     assert names == ["generator", "discriminator"] + ["r1_r2"] * (interval > 1)
@@ -153,7 +153,7 @@ def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_im
 
 @dataclass(frozen=True)
 class Drift(Penalty):
-    """|D(x)|^2 on real images, as a penalty that is defined outside of the package."""
+    """|D(x)|^2 on real images, as a penalty defined outside of the package."""
 
     name = "drift"
     uses_fake = False
@@ -164,7 +164,7 @@ class Drift(Penalty):
 
 @pytest.mark.parametrize("interval", [1, 2])
 def test_another_penalty_needs_no_edit_elsewhere(make_tiny, play, interval):
-    """Chosen by a loss, weighed by a number of its own: it trains, and is logged and explained."""
+    """Chosen by a loss, weighted by its own number: it is trained with, logged and explained."""
     brought = build([{"_target_": f"{__name__}.Drift", "weight": 0.25}])
     module = make_tiny(penalties=brought, r1_interval=interval, pl_weight=0.0)
     play(module, 2)

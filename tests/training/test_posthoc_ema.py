@@ -24,7 +24,7 @@ BATCH = 4
 
 @pytest.fixture(autouse=True)
 def _signals(signals_restored):
-    """Every run gives the process's handlers back."""
+    """Restore the process's handlers after every run."""
 
 
 def profile(times: np.ndarray, gamma: float, end: float) -> np.ndarray:

@@ -61,12 +61,12 @@ def test_a_step_is_the_cpus(make, case):  # noqa: F811
 
 
 def asked_for(counts: Counter[tuple[str, str]]) -> set[str]:
-    """The lines that asked for it."""
+    """Source lines that caused it."""
     return {lines.partition(" < ")[0] for _, lines in counts}
 
 
 def test_ranger_never_waits():
-    """Nor where it divides by the second moment, from its sixth step on."""
+    """Not even where it divides by the second moment, from its sixth step on."""
     start = [torch.randn(3, 4), torch.randn(5)]
     gradients = [[torch.randn_like(each) for each in start] for _ in range(8)]
 

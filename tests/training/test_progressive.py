@@ -75,7 +75,7 @@ def test_real_images_networks_and_average_are_at_the_same_level(growing, make_im
 
 
 def test_what_is_logged_of_growth_stands_on_the_games_device(growing):
-    """The means of a step are fetched together, which takes tensors of one device."""
+    """The means of a step are fetched together, which requires tensors on one device."""
     module = growing()
     module._follow_clock(torch.empty(4, 3, 16, 16, device="meta"), module.configure_optimizers())
     assert module.means._sums["train/lod"].device.type == "meta"

@@ -67,13 +67,13 @@ class Mixing(Network):
 
 
 def fit(generator: Any = Plain, discriminator: Any = Network, brought: Any = R1_ALONE, **numbers: Any) -> None:
-    """`check_fit` of networks and the penalties that a loss brings."""
+    """`check_fit` of networks and the penalties of a loss."""
     hparams = Hparams(**{**NUMBERS, **numbers})
     check_fit(generator, discriminator, hparams, active_penalties(brought, hparams))
 
 
 def effect(given: dict[str, Any], brought: Any = R1_ALONE, **numbers: Any) -> None:
-    """`check_effect` of numbers that are given, beside others."""
+    """`check_effect` of given numbers, beside others."""
     hparams = Hparams(**{**NUMBERS, **numbers, **{name: value for name, value in given.items() if value is not None}})
     check_effect(given, hparams, active_penalties(brought, hparams))
 
@@ -95,7 +95,7 @@ def no_data(split: str, **_: Any) -> ImageSet:
 
 
 def gan(*, parts: Any = None, loss: Any = None, **changes: Any) -> None:
-    """A training that reads no data: what is refused is refused before."""
+    """A training that reads no data: refusals come before."""
     choices = {"preset": None, "hparams": {}, "micro_batch_size": None, "runtime": CPU, "seed": 0, "num_samples": 4}
     chosen = {**model(**SMALL), **(parts or {})}
     gan_training(**{**choices, "data": no_data, "model": lambda: chosen, "loss": loss and (lambda: loss), **changes})
@@ -302,7 +302,7 @@ def test_trained_networks_of_another_kind(tmp_path, found, frozen, message):
 
 
 def choose(target: Any, **keywords: Any) -> Callable[[], Any]:
-    """As `build` does it: a function that gives a partial."""
+    """As in `build`: a function that returns a partial."""
     return lambda: partial(target, **keywords)
 
 

@@ -62,12 +62,12 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {  # arguments of make_tiny, or
 
 @pytest.fixture(autouse=True)
 def _signals(signals_restored):
-    """Every run gives the process's handlers back."""
+    """Restore the process's handlers after every run."""
 
 
 @pytest.fixture
 def make(make_tiny, tiny_encoder, tiny_autoencoder):
-    """make(case, ...): an untrained module of it."""
+    """make(case, ...): an untrained module for it."""
     makers = {"autoencoder": tiny_autoencoder, "encoder": tiny_encoder, "": make_tiny}
 
     def made(case: str, **changes: Any) -> Any:
@@ -80,7 +80,7 @@ def make(make_tiny, tiny_encoder, tiny_autoencoder):
 
 
 def assert_same(a: Any, b: Any, path: str = "") -> None:
-    """Equal trees of containers, numbers and tensors, bit for bit."""
+    """Check that trees of containers, numbers and tensors are equal bit for bit."""
     assert type(a) is type(b), path
     if isinstance(a, dict):
         assert a.keys() == b.keys(), path
@@ -99,14 +99,14 @@ def newest(folder: Path) -> str:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """What defines the rest of a run, from its newest checkpoint."""
+    """Everything that determines the rest of a run, from its newest checkpoint."""
     content = torch.load(latest_checkpoint(folder / "checkpoints"), weights_only=True)
     return {key: content[key] for key in ("state_dict", "optimizer_states", "run_fingerprint")}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_equals_an_uninterrupted_one(make, train, tmp_path, case):
-    """Three steps and five: between two steps of each lazy penalty, while networks grow, p moves, deltas join."""
+    """Three steps and five: between two steps of each lazy penalty, while networks grow, p changes, deltas join."""
     straight = train(tmp_path / "straight", 32, make(case))
     train(tmp_path / "parts", 12, make(case))
     resumed = train(tmp_path / "parts", 32, make(case))
@@ -168,7 +168,7 @@ CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize("case", CHANGES)
 def test_a_run_depends_on_every_part_of_its_state(make, train, tmp_path, case):
-    """The comparisons above can fail: a checkpoint with one part changed leads elsewhere."""
+    """The comparisons above can fail: a checkpoint with one changed part leads to another result."""
     train(tmp_path / "first", 24, make(case))
     path = latest_checkpoint(tmp_path / "first" / "checkpoints")
 
@@ -222,7 +222,7 @@ def test_a_truncated_checkpoint_costs_only_the_way_to_it(make_tiny, train, tmp_p
 
 
 def test_a_run_killed_at_work_goes_on_from_its_checkpoint(make, train, tmp_path, monkeypatch):
-    """Nothing of the steps after the checkpoint survives anywhere."""
+    """No trace of the steps after the checkpoint survives."""
     straight, killed = train(tmp_path / "straight", 32, make("encoder")), make("encoder")
     update = killed.update
 
@@ -284,7 +284,7 @@ def test_the_log_is_rewound_and_goes_on(make, train, tmp_path, recorder):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_after_the_step_at_hand(make, train, tmp_path, monkeypatch, recorder, number):
-    """And the row of the log that was begun goes on with the run."""
+    """The log row in progress continues with the run."""
     straight, module = train(tmp_path / "straight", 32, make("micro-batches")), make("micro-batches")
     run_step = module.run_step
 
@@ -305,7 +305,7 @@ def test_a_signal_ends_the_run_after_the_step_at_hand(make, train, tmp_path, mon
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_training_is_set_up_keeps_its_number(make, train, tmp_path, monkeypatch, number):
-    """The handlers of the command raise then, and Lightning would exit with status 1."""
+    """The command's handlers raise at that point, and Lightning would exit with status 1."""
     module = make("micro-batches")
 
     def interrupted() -> None:
@@ -327,7 +327,7 @@ def test_a_second_ctrl_c_ends_at_once(make, train, tmp_path, monkeypatch):
 
 
 def lose(module: GanModule, *, after: int) -> GanModule:
-    """From `after` images on both losses are NaN."""
+    """From `after` images on, both losses are NaN."""
     for name in ("generator_loss", "discriminator_loss"):
         loss = getattr(module, name)
         bad = lambda *logits, loss=loss: loss(*logits) * (float("nan") if module.images_seen >= after else 1)

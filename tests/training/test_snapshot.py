@@ -10,7 +10,7 @@ from wplus.training.snapshot import Exporter, InversionView, LogMessage, Picture
 
 
 class Fixed:
-    """A view that sees what it was given."""
+    """A probe that returns what it was given."""
 
     def __init__(self, seen: ProbeResult) -> None:
         self.seen = seen

@@ -15,7 +15,7 @@ from wplus.training.transfer import transfer
 
 
 def same(names: str, **numbered: int) -> dict[str, str]:
-    """Modules that are called the same in both: `names`, and the first so many of lists."""
+    """Modules with the same names in both: `names`, and the first few of lists."""
     every = [*names.split(), *(f"{name}.{i}" for name, count in numbered.items() for i in range(count))]
     return {name: name for name in every}
 
@@ -60,7 +60,7 @@ PAIRS: dict[str, tuple[Any, dict[str, Any], dict[str, str], list[str], list[str]
 
 
 def tensors(part: Network, modules: Any) -> dict[str, torch.Tensor]:
-    """Those of modules, or of parameters, that are named."""
+    """Tensors of the named modules or parameters."""
     return {
         name: tensor
         for name, tensor in part.state_dict().items()
@@ -69,7 +69,7 @@ def tensors(part: Network, modules: Any) -> dict[str, torch.Tensor]:
 
 
 def moved(ours: Network, theirs: Network) -> Any:
-    """The report of a transfer between two networks of a role."""
+    """Report of a transfer between two networks of one role."""
     return transfer({"generator": ours}, Models(generator=theirs)).networks[0]
 
 
@@ -110,7 +110,7 @@ def test_perceptrons_fit_but_for_the_layer_at_the_pixels(sizes):
 
 
 def test_the_first_of_each_resolution_is_the_same_function():
-    """The smaller generator, asked for the image that the larger one paints up to there."""
+    """The smaller generator draws what the larger one draws up to that resolution."""
     small, large = network(stylegan2.Generator, 8, seed=1), network(stylegan2.Generator, 16, seed=2)
     moved(large, small)
     z = torch.randn(2, 6)

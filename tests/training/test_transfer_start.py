@@ -24,7 +24,7 @@ from wplus.training.transfer import Source, Transfer
 
 
 def test_a_module_starts_from_it(files, start):
-    """The average, too; sizes that a preset chooses are the checkpoint's."""
+    """Including the average; sizes chosen by a preset are the checkpoint's."""
     training = start(list(files))
     module, source = training.module, wplus.load(files[0]).generator
     for made in (module.generator, module.ema):
@@ -150,7 +150,7 @@ def test_the_report_of_the_start_is_kept(files, start, recorder, tmp_path, capsy
 
 
 def test_the_command(tmp_path, monkeypatch, repository, capsys):
-    """Trains from a checkpoint, goes on without another transfer, and refuses to go on from another one."""
+    """It trains from a checkpoint, resumes without another transfer, and refuses to resume from another checkpoint."""
     arguments = {"resolution": 8, "z_dim": 32, "w_dim": 32, "channel_base": 256, "channel_max": 32}
     sizes = {"channel_base": 256, "channel_max": 32}
     save = partial(wplus.save, discriminator=stylegan2.Discriminator(resolution=8, **sizes))

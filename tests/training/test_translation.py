@@ -38,7 +38,7 @@ def gradients(*networks):
 
 
 def stepped(module, images):
-    """After one update by optimizers that move nothing, whose gradients stay."""
+    """Gradients after one update by optimizers that change nothing."""
     groups = [[p for group in each.param_groups for p in group["params"]] for each in module.configure_optimizers()]
     module.hp = copy.copy(module.hp)
     object.__setattr__(module.hp, "lr", 0.0)
@@ -72,7 +72,7 @@ def test_a_step_of_pix2pix():
 
 @pytest.mark.parametrize("identity", [0.5, 0.0])
 def test_a_step_of_cyclegan(identity):
-    """Equation 3 with least squares, identity at half of lambda; the pool is empty, and gives back what it gets."""
+    """Equation 3 with least squares, identity at half of lambda; the pool is empty, and returns its input."""
     module, images = tiny_translation("cyclegan", identity_weight=identity), batch()
     a, b = images[:, :3], images[:, 3:]
     stepped(module, images)
@@ -100,7 +100,7 @@ def test_a_step_of_cyclegan(identity):
 
 @pytest.mark.parametrize("kind", ["pix2pix", "cyclegan"])
 def test_the_gradient_of_a_batch_is_the_mean_of_its_images(kind):
-    """Instance norm keeps them apart: of discriminators too."""
+    """Instance norm keeps images independent, also in discriminators."""
     images = batch()
     whole = stepped(tiny_translation(kind), images)
     parts = [stepped(tiny_translation(kind), image[None]) for image in images]
@@ -111,7 +111,7 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_images(kind):
 
 @pytest.mark.parametrize("kind", ["pix2pix", "cyclegan"])
 def test_all_networks_learn_and_are_in_the_file(play, tmp_path, kind):
-    """Both directions of CycleGAN; and the picture in training is the picture of the file that was written."""
+    """Both directions of CycleGAN; and the image in training equals that of the written file."""
     module = tiny_translation(kind)
     before = snapshot(*module.exported.values())
     play(module, 3)
@@ -138,7 +138,7 @@ def test_a_discriminator_of_outputs_alone():
 
 
 def test_domains_of_other_channels():
-    """From grey to colours, and back."""
+    """From grey to colour, and back."""
     module = tiny_translation("cyclegan", channels=(1, 3), identity_weight=0.0)
     stepped(module, batch()[:, :4])
     assert module.translate(torch.zeros(2, 3, 8, 8), "backward").shape == (2, 1, 8, 8)
@@ -147,7 +147,7 @@ def test_domains_of_other_channels():
 
 
 def test_the_rate_follows_the_clock(play):
-    """Constant, then on a line to 0, where it stays."""
+    """Constant, then linear to 0, where it stays."""
     hparams = Pix2PixHparams(constant_kimg=1, decay_kimg=2, lr=0.3)
     assert [hparams.rate(nimg) for nimg in (0, 1000, 2000, 2500, 3000, 9000)] == pytest.approx(
         [0.3, 0.3, 0.15, 0.075, 0, 0]
@@ -165,7 +165,7 @@ def test_the_rate_follows_the_clock(play):
 
 
 def test_jitter_is_a_crop_of_the_enlarged_image():
-    """Against resizing and cropping; channels of a pair move together, images apart from each other."""
+    """Compared with resizing and cropping; channels of a pair move together, images separately."""
     images = torch.randn(1, 2, 16, 16).repeat(64, 3, 1, 1)
     torch.manual_seed(0)
     found = jittered(images, 1.25)
@@ -264,7 +264,7 @@ def test_a_generators_training_refuses_a_translator():
 
 
 def test_a_bottleneck_of_one_pixel_with_batch_norm_is_refused():
-    """At batch 1: what would be divided by is no deviation."""
+    """At batch 1 the divisor would not be a standard deviation."""
     judge = partial(PatchDiscriminator, num_layers=None, width=4)
     parts = {"discriminator": judge, "loss": LOSS, "generator": partial(ResNet, num_blocks=0, num_downs=5, width=1,
              norm="batch")}  # fmt: skip
@@ -307,7 +307,7 @@ SAID = [
 
 @pytest.mark.parametrize(("forward", "words"), SAID)
 def test_known_faults_are_said(tmp_path, forward, words):
-    """Of smooth images that should become a little brighter and redder."""
+    """On smooth images that should become slightly brighter and redder."""
     a = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.7
     a = F.interpolate(a, size=16, mode="bilinear")
     b = (a + torch.tensor([0.3, 0.1, 0.0])[:, None, None]).clamp(-1, 1)

@@ -32,7 +32,7 @@ SIZES: dict[Any, dict[str, Any]] = {
 
 
 def network(kind: Any, resolution: int = 16, *, seed: int = 0, **arguments: Any) -> Any:
-    """A network of the class `kind`; how far it has grown is left alone."""
+    """A network of the class `kind`; its growth is left alone."""
     made = kind(resolution=resolution, **{**SIZES.get(kind, EVEN), **arguments})
     source = torch.Generator().manual_seed(seed)
     for name, tensor in made.state_dict().items():
@@ -42,7 +42,7 @@ def network(kind: Any, resolution: int = 16, *, seed: int = 0, **arguments: Any)
 
 
 def model(**generator: Any) -> dict[str, Any]:
-    """What configs/model/stylegan2 builds, small."""
+    """Build configs/model/stylegan2, small."""
     sizes = {name: generator.get(name) for name in ("channel_base", "channel_max")}
     latents = {"z_dim": 6, "w_dim": 6, "num_mapping_layers": None}
     return {
@@ -54,7 +54,7 @@ def model(**generator: Any) -> dict[str, Any]:
 
 
 def snapshot(*modules: nn.Module) -> list[Tensor]:
-    """What modules hold, to be compared before and after."""
+    """State of modules, to be compared before and after."""
     return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
 
 
@@ -63,7 +63,7 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 def gradients(module: Any, name: str, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What one phase leaves in `.grad` of uint8 images, without an optimizer step."""
+    """Gradients of one phase on uint8 images, without an optimizer step."""
     (phase,) = [phase for phase in module.phases() if phase.name == name]
     network = getattr(module, phase.network)
     module.run_phase(phase, to_float(images), labels, torch.optim.SGD(network.parameters(), lr=0.0, fused=True))
@@ -71,7 +71,7 @@ def gradients(module: Any, name: str, images: Tensor, labels: Tensor) -> dict[st
 
 
 def assert_gradients_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    """Within `tolerance` of the largest number of all."""
+    """Within `tolerance` of the largest value of all."""
     assert found.keys() == expected.keys()
     scale = max(gradient.abs().max().item() for gradient in expected.values())
     assert scale > 0

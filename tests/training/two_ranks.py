@@ -61,12 +61,12 @@ RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_
 
 @functools.cache
 def composed_loss(name: str) -> dict[str, Any]:
-    """Composing takes a second."""
+    """Cached, because composing takes a second."""
     return composed("train", [f"loss={name}"])["loss"]
 
 
 def gan(loss: str = "nonsaturating", augment: Any = None, heads: Heads | None = None, **hparams: Any) -> GanModule:
-    """StyleGAN2 with labels, path lengths and mixed styles, of images of 8 px."""
+    """StyleGAN2 with labels, path lengths and style mixing, on images of 8 px."""
     chosen = build(composed_loss(loss))
     numbers = {"batch_size": 8, "gamma": 1.0, "pl_interval": 2, **RECIPE, **chosen.pop("hparams", {}), "n_critic": 1}
     generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
@@ -82,7 +82,7 @@ def gan(loss: str = "nonsaturating", augment: Any = None, heads: Heads | None = 
 
 
 def projected() -> GanModule:
-    """Heads on frozen features alone, with the losses of their own."""
+    """Heads on frozen features alone, with their own losses."""
     losses = build(composed("train", ["discriminator=projected"])["discriminator"]["loss"])
     judge = Projected(resolution=8, c_dim=3, channels=(8, 8, 8, 8), input_px=32)
     hparams = Hparams(batch_size=8, gamma=0.0, pl_interval=2, **RECIPE)
@@ -91,7 +91,7 @@ def projected() -> GanModule:
 
 
 def san() -> GanModule:
-    """A last layer that learns apart, which takes no labels."""
+    """A last layer that learns separately, which takes no labels."""
     size = {**SIZE, "c_dim": 0}
     losses = build(composed_loss("nonsaturating"))
     judge = San(pixel=stylegan2.Discriminator(mbstd_group_size=2, **size), resolution=8)
@@ -101,7 +101,7 @@ def san() -> GanModule:
 
 
 def anchored() -> GanModule:
-    """A warm-up of one step, then pairs, which are of images without labels.
+    """A warm-up of one step, then pairs, on images without labels.
 
     The mapping's regression is by Adam, whose first steps have one length whatever the gradient: short ones here.
     """
@@ -120,7 +120,7 @@ def anchored() -> GanModule:
 
 
 def further_losses() -> dict[str, ImageDistance]:
-    """Everything that compares two images and needs no download."""
+    """All image-pair losses that need no download."""
     judge = stylegan2.Discriminator(**{**SIZE, "resolution": 16})
     return {
         "l1": L1(), "l2": L2(), "ssim": SSIM(), "ms_ssim": MSSSIM(), "perceptual": EffNetLite0Distance(),
@@ -170,7 +170,7 @@ def tiny_translation(
 
 
 def autoencoder(*, norm: NormKind = "group", **hparams: Any) -> AutoencoderModule:
-    """A sparse one with corrupted inputs; a variational one where the rate has free bits; of classes."""
+    """A sparse one with corrupted inputs; a variational one whose rate has free bits; with classes."""
     variational = "free_bits" in hparams
     decoder = Decoder(code_dim=5, prior="normal", sigma=None if variational else 1.0, norm=norm, **SIZE)
     activation: Any = "linear" if variational else "sigmoid"
@@ -184,7 +184,7 @@ def autoencoder(*, norm: NormKind = "group", **hparams: Any) -> AutoencoderModul
 
 
 def normalised(*, lost: bool = False) -> GanModule:
-    """Batch normalisation: every process has statistics of its own while it trains.
+    """Batch normalisation: every process has its own statistics during training.
 
     With `lost` one process loses a batch: what it leaves in the statistics must not reach the other.
     """
@@ -203,7 +203,7 @@ def normalised(*, lost: bool = False) -> GanModule:
 
 
 def dropping() -> GanModule:
-    """Units of the discriminator that are dropped at random."""
+    """Dropout in the discriminator."""
     numbers = Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE)
     losses = build(composed_loss("nonsaturating"))
     size = {"resolution": 8, "c_dim": 3, "width": 16}
@@ -269,7 +269,7 @@ def trained(case: str) -> dict[str, torch.Tensor]:
 
 
 def main(folder: Path) -> None:
-    """Exchange what must agree; an assertion that fails ends the process with an error."""
+    """Exchange what must agree; a failed assertion ends the process with an error."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank = dist.get_rank()

@@ -54,12 +54,12 @@ TUNING = functools.partial(pti, pivot=SEARCH, num_steps=5, lr=3e-3, stop_at=None
 
 @in_spaces("w", "w+", otherwise="choose slerp")
 def not_in_z(keyframes, context):
-    """A path that z has not."""
+    """A path that z does not support."""
     return lerp(keyframes, context)
 
 
 def images(num):
-    """Of 4 x 4 random tiles."""
+    """Images of 4 x 4 random tiles."""
     pixels = torch.randint(0, 256, (num, 3, 4, 4), generator=torch.Generator().manual_seed(num), dtype=torch.uint8)
     pixels = pixels.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     return ImageSet(pixels, None, [f"folder/{num}-{index:02d}.png" for index in range(num)])
@@ -81,7 +81,7 @@ def bench(models, tmp_path):
 
 @pytest.fixture
 def latents(bench, tmp_path):
-    """Folders of latents in z and w for every held-out image, random ones."""
+    """Folders of random latents in z and w for every held-out image."""
     codes = torch.randn(30, 8)
     spaces = {"z": codes, "w": bench.models.generator.mapping(codes)[:, 0]}
     for space, rows in spaces.items():
@@ -97,7 +97,7 @@ def numbers(bench, metric):
 
 @pytest.fixture
 def run(bench, make, monkeypatch):
-    """The numbers of a comparison, by name; to draw the plots would take longer."""
+    """Numbers of a comparison by name; plots are skipped, as they would take longer."""
     monkeypatch.setattr(tables, "plot", lambda path, summary: path)
     monkeypatch.setattr(inversion_report, "plot_convergence", lambda histories, path: path)
     return lambda bench=bench, **options: numbers(bench, make(**options))
@@ -149,7 +149,7 @@ def test_one_table_one_picture_per_pair(bench, make, tmp_path):
 
 
 def test_a_path_and_a_metric_from_elsewhere_are_tested_shown_and_explained(bench, make, latents, tmp_path):
-    """One function each, no edit anywhere: in the terminal, table.md, table.csv, table.json, result.json."""
+    """One function each and no other edit: shown in the terminal, table.md, table.csv, table.json, result.json."""
     bench.tracker = open_tracker(output_dir=tmp_path, job_type="evaluate", name="x")
     metric = make(paths={"halting": plugins.halting}, retime={"none": None, "arc_length": arc_length}, spaces=["w"],
                   path_metrics={"brightness": plugins.brightness}, endpoint_threshold=None, num_frames=18,
@@ -181,7 +181,7 @@ def test_a_path_and_a_metric_from_elsewhere_are_tested_shown_and_explained(bench
     "inverter", [SEARCH, functools.partial(SEARCH, noise="optimize"), TUNING], ids=["plain", "noise", "tuned"]
 )
 def test_the_endpoints_are_what_the_inverter_found(bench, run, tmp_path, inverter):
-    """Codes, noise and weights: each end frame is the inversion's own picture, and stands for its own image."""
+    """Latents, noise and weights: each end frame is the inversion's own picture, and stands for its own image."""
     found = run(inverter=inverter, **FEW)
     folder = tmp_path / "interpolation" / "inversions" / "w"
     own = {line["name"]: float(line["psnr_db"]) for line in lines(folder / "table.csv")}
@@ -202,12 +202,12 @@ def test_the_endpoints_are_what_the_inverter_found(bench, run, tmp_path, inverte
 
 
 def test_two_processes_find_what_one_does(tmp_path):
-    """Also where one of them begins when the other has stored pairs already."""
+    """Also if one process begins after the other has stored pairs."""
     assert pair(Path(__file__).with_name("two_comparing.py"), tmp_path, timeout=200) == ["same"]
 
 
 def test_sets_of_frames_are_those_of_the_trajectories(bench, run, latents, extractor, tmp_path):
-    """Kernel and Fréchet distance and precision, of frames that are made here one by one."""
+    """Kernel distance, Fréchet distance and precision, of frames that are made here one by one."""
     run(methods=["w_straight"], path_metrics={"fidelity": fidelity}, pictures="none", latents=latents, num_frames=18)
     folder, held_out, net = tmp_path / "interpolation", bench.held_out, bench.models.generator
     numbers = json.loads((folder / "table.json").read_text())["means"]["w_straight"]
@@ -233,7 +233,7 @@ def test_sets_of_frames_are_those_of_the_trajectories(bench, run, latents, extra
 
 
 def test_endpoints_that_fail_are_told(run, latents, tmp_path):
-    """Random codes show other images; the cross-dissolve shows the images themselves."""
+    """Random latents show other images; the cross-dissolve shows the images themselves."""
     found, folder = run(latents=latents, **FEW), tmp_path / "interpolation"
     passing = {method: found[f"interpolation/{method}/endpoints_pass"] for method in ("w_slerp", "cross_dissolve")}
     assert passing["w_slerp"].value < 0.5
@@ -282,7 +282,7 @@ def test_a_fixed_list_and_latents_that_are_lifted(bench, run, latents, tmp_path)
 
 
 def test_spaces_without_ws_are_compared_too(run, bench, tmp_path):
-    """Names of numbers are divided by slashes, so f8/w+ has none there; a folder of latents serves it again."""
+    """Names of numbers are divided by slashes, so f8/w+ has none there; a folder of latents can be used again."""
     options = {"paths": {"straight": lerp}, "pictures": "none"}
     found = run(spaces=["s", "f/w+", "pn+"], **options)
     methods = ["s_straight", "fw+_straight", "pn+_straight", "cross_dissolve"]
@@ -301,7 +301,7 @@ def test_spaces_without_ws_are_compared_too(run, bench, tmp_path):
 
 
 def test_a_folder_of_latents_is_walked_in_its_space(run, bench, latents, tmp_path):
-    """Pairs are drawn of the images that it has, and the list of them serves again."""
+    """Pairs are drawn from its images, and the list of them can be used again."""
     for path in sorted(Path(latents["w"]).rglob("*.safetensors"))[2 * NUM_PAIRS :]:
         path.unlink()
     options = {"paths": {"straight": lerp}, "pictures": "none", "latents": latents["w"], "inverter": None}

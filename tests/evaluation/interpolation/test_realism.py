@@ -24,7 +24,7 @@ def ones(num: int) -> np.ndarray:
 
 
 def test_kernel_distance_against_loops(real):
-    """Over pairs of pairs, pair by pair and frame by frame."""
+    """Loops over pairs of pairs, pair by pair and frame by frame."""
 
     def kernel(x, y):
         return float((x @ y / len(x) + 1) ** 3)
@@ -45,7 +45,7 @@ def test_weights_are_pairs_left_out(real):
 
 
 def test_copies_of_a_frame_change_nothing(real):
-    """Where a usual estimator would take them for new pictures that are all alike."""
+    """A usual estimator would take them for new pictures that are all alike."""
     one = torch.randn(8, 1, 5)
     three = PairKernel(one.expand(8, 3, 5), real).distance(ones(8))
     assert three[0] == pytest.approx(PairKernel(one, real).distance(ones(8))[0])

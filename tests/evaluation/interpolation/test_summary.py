@@ -55,7 +55,7 @@ def test_a_column_that_the_first_pair_lacks_is_tested_and_one_for_files_is_not()
 
 
 def test_path_lengths_leave_out_the_extremes_and_nothing_else_does():
-    """Of 200 pairs the least and the largest lie outside of the 1st and the 99th percentile."""
+    """Of 200 pairs only the smallest and the largest lie outside of the 1st and the 99th percentile."""
     values = np.random.default_rng(0).permutation(np.concatenate([[-1e6], np.arange(198.0), [1e7]]))
     names = ("relative_ppl", "pair_ppl_net", "tortuosity")
     found = means({f"pair {i}": dict.fromkeys(names, v) for i, v in enumerate(values)}, NUMBERS)
@@ -76,7 +76,7 @@ def test_the_least_even_pair_is_told():
 
 @pytest.fixture
 def results():
-    """Twelve pairs; the ends of `one` pass on all, of `two` but on the first three, of `bad` on the fourth alone."""
+    """Twelve pairs; the ends of `one` pass on all, of `two` on all but the first three, of `bad` only on the fourth."""
     found = {}
     for i, pair in enumerate(pairs(12).pairs):
         misses = {"one": 0.1, "two": 0.9 if i < 3 else 0.2, "bad": 0.1 if i == 3 else 0.8}

@@ -42,7 +42,7 @@ def keyframes():
 
 @pytest.mark.parametrize("even", [functools.partial(paced, path=functools.partial(search, strength=2.0)), paced])
 def test_a_search_is_made_once_and_charged_wherever_it_is_used(keyframes, even):
-    """Given as an option, or by default; a curve costs what its parts cost."""
+    """As an option or by default; a curve costs as much as its parts."""
     memory, t = CurveMemory(), torch.tensor([0.5]).double()
     plain, first, _ = (memory.path(path)(keyframes, None) for path in (STRONG, even, even))
     assert CALLS == ["search 2.0 in w", "paced"]

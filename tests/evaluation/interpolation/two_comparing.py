@@ -30,7 +30,7 @@ FOLDER = Path(sys.argv[1])
 
 
 def found(folder):
-    """Every number of a small comparison."""
+    """Return every number of a small comparison."""
     torch.manual_seed(0)
     net = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
     models, extractor = Models(generator=net.eval().requires_grad_(False)), RandomConv()
@@ -48,7 +48,7 @@ def found(folder):
 
 
 def late(compare):
-    """`compare`, with which the second process begins when the first has stored a pair."""
+    """`compare`, started by the second process after the first has stored a pair."""
 
     def compared(*arguments):
         stored = FOLDER / "both" / "interpolation" / "pairs"

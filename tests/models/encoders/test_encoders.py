@@ -81,7 +81,7 @@ def test_a_gradient_reaches_every_parameter(kind):
 @every_kind
 @torch.no_grad()
 def test_images_of_a_batch_never_mix_and_each_is_one(kind):
-    """Whatever its size: a 512 px image once became four answers (pSp's heads flatten the batch)."""
+    """Whatever the batch size: a 512 px image once became four answers (pSp's heads flatten the batch)."""
     encoder, x = build(kind), images(5)
     together = encoder(x)
     torch.testing.assert_close(encoder(x[3:4]), together[3:4], rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ ONE = torch.tensor(1.0)
 
 
 def drawn(name: str, *, p: float = 1.0, num: int = NUM, **strengths: float) -> SampledAugment:
-    """Draws for many images in which `name` alone can happen."""
+    """Random draws for many images in which only `name` can happen."""
     others = dict.fromkeys(FAMILIES["bgcfnc"], 0.0)
     chosen = Pipeline("bgcfnc", multipliers={**others, name: 1.0}, strengths=strengths)
     return chosen.sample(torch.empty(num, 3, SIZE, SIZE // 2), torch.tensor(p))
@@ -28,7 +28,7 @@ def shares(values: torch.Tensor) -> dict[float, float]:
 
 
 def follows(values: torch.Tensor, distribution) -> None:
-    """Kolmogorov-Smirnov; the seed is fixed, and the level is such that no luck is needed."""
+    """Kolmogorov-Smirnov test; the seed is fixed, and the level leaves no room for chance."""
     assert stats.kstest(values.double().numpy(), distribution.cdf).pvalue > 1e-3
 
 
@@ -36,12 +36,12 @@ def follows(values: torch.Tensor, distribution) -> None:
 
 
 def turn(matrix: torch.Tensor) -> torch.Tensor:
-    """The angle by which it rotates."""
+    """Rotation angle of a transform."""
     return torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0])
 
 
 def hue(color: torch.Tensor) -> torch.Tensor:
-    """The angle around the grey axis."""
+    """Angle around the grey axis."""
     first = torch.tensor([1.0, -1.0, 0.0]) / math.sqrt(2)  # two directions across it
     second = torch.tensor([1.0, 1.0, -2.0]) / math.sqrt(6)
     return torch.atan2(color[:, :3, :3] @ first @ second, color[:, :3, :3] @ first @ first)
@@ -158,7 +158,7 @@ def test_the_families_are_the_published_ones():
 
 
 def test_the_order_of_composition(monkeypatch):
-    """Later transforms are applied to what the earlier ones left: they stand on the left."""
+    """Later transforms are applied to the results of earlier ones, so they are on the left."""
     assert [name for name, _ in pipeline.GEOMETRIC] == [
         "xflip", "rotate90", "xint", "scale", "rotate", "aniso", "rotate", "xfrac",
     ]  # fmt: skip
@@ -230,7 +230,7 @@ def test_the_whole_can_be_differentiated_twice():
 
 
 def test_no_constant_is_uploaded_for_a_second_batch(monkeypatch):
-    """The host would wait for the device in every phase of every step."""
+    """Otherwise the host would wait for the device in every phase of every step."""
     images = torch.randn(4, 3, 16, 16)
     Pipeline("bgcfnc").sample(images, ONE)(images)
     for name in ("tensor", "as_tensor", "from_numpy"):

@@ -15,7 +15,7 @@ IMAGES = torch.zeros(2, 3, 8, 8)
 
 
 def play(augment: AdaptiveAugment, logits: list[float], *, steps: int = 4, batch_size: int = 64) -> AdaptiveAugment:
-    """So many steps in each of which D answers `logits` for real images, in two micro-batches."""
+    """Run steps in each of which D answers `logits` for real images, in two micro-batches."""
     for step in range(1, steps + 1):
         for part in torch.tensor(logits)[:, None].chunk(2):
             augment.observe(part)
@@ -161,7 +161,7 @@ def test_it_is_where_the_recipe_is():
 
 
 def test_p_depends_on_the_images_seen_alone():
-    """On the way there it makes no difference, nor is anything kept that a fixed p does not keep."""
+    """The path makes no difference, and nothing is stored that a fixed p does not store."""
     straight, jumped = (ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1) for _ in range(2))
     for nimg in range(4, 64, 4):
         after(nimg, straight)

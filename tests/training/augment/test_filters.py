@@ -20,7 +20,7 @@ from wplus.training.augment.filters import (
 
 
 def daubechies(moments: int, choices: tuple[int, ...]) -> np.ndarray:
-    """The orthonormal filter with so many vanishing moments; `choices` takes a root, or its inverse, of each pair.
+    """The orthonormal filter with this many vanishing moments; `choices` takes a root, or its inverse, of each pair.
 
     Spectral factorisation of Daubechies' polynomial P(y), y = (2 - z - 1/z) / 4.
     """

@@ -17,7 +17,7 @@ MARGIN = 60
 
 
 def resampled(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """One channel (S, S) through G = `matrix`: reflected far beyond its border, upsampled, looked up, downsampled."""
+    """One channel (S, S) through G = `matrix`: reflected far beyond its border, upsampled, sampled, downsampled."""
     size = len(image)
     delay = float((np.arange(12) * SYM6).sum() / np.sum(SYM6))
     wide = np.pad(image, MARGIN, mode="reflect")
@@ -63,7 +63,7 @@ def test_a_warp_that_stays_inside_is_that_of_the_reference(matrix):
 
 @pytest.mark.parametrize("matrix", BEYOND)
 def test_beyond_the_border_the_image_is_reflected_as_often_as_it_takes(matrix):
-    """The filter is slightly asymmetric, and the fold mirrors it: close on smooth images, not equal."""
+    """The filter is slightly asymmetric, and folding mirrors it: close on smooth images, but not equal."""
     images = smooth(1, 1, 16)
     expected = resampled(images[0, 0].numpy(), matrix)
     found = warped(images, matrix)[0, 0]
