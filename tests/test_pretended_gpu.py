@@ -75,8 +75,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Imitate a GPU: CPUs alone have another form of the modulated convolution, GPUs another layout, and they search for
-    other numbers of images at once; all of these round differently."""
+    """Imitate a GPU: CPUs alone have another form of the modulated convolution, GPUs another layout, and they search
+    for other numbers of images at once; all of these round differently."""
     monkeypatch.setattr("wplus.models.ops.prefers_per_sample_weights", lambda *_: False)
     monkeypatch.setattr("wplus.training.loop.lay_out", lambda *_: None)
     monkeypatch.setattr("wplus.inversion.task.resolve_chunk_size", lambda *_: 1)
