@@ -1,1 +1,1 @@
-"""Metrics: functions that yield measurements, each value with the protocol that it was measured by."""
+"""Metrics: functions that yield measurements, each with the protocol it was measured under."""

@@ -1,7 +1,7 @@
-"""Anomaly detection: images of a value of a factor that the training did not see, told by how badly they are coded.
+"""Anomaly detection: detect images with a factor value unseen in training by how poorly they are reconstructed.
 
-Train without the value (`data.without={digit: [9]}`): held-out images have all values. Whether the training was without
-it stands in the checkpoint, and so in the protocol.
+Train without the value (`data.without={digit: [9]}`); held-out images include all values. The checkpoint records
+whether the value was left out of training, and so does the protocol.
 """
 
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ def anomaly(
     context: EvalContext, *, distance: ImageDistance, factor: str, value: int, num_images: int | None = None,
     quantile: float = 0.95,
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """Yield anomaly_<score>_auroc and anomaly_<score>_detected, for the scores pixels, <distance>, and of a
-    variational autoencoder nelbo, minus the ELBO.
+    """Yield anomaly_<score>_auroc and anomaly_<score>_detected for the scores pixels, <distance> and, for variational
+    autoencoders, nelbo, the negative ELBO.
 
     Args:
-        distance: perceptual, between an image and its reconstruction.
-        factor, value: images of this value are the anomalies; the data's attributes name them.
-        num_images: of the held-out images; None: all.
-        quantile: of the normal images' scores, above which an image is called an anomaly.
+        distance: perceptual distance between an image and its reconstruction.
+        factor, value: images with this value of the factor are the anomalies; both come from the data's attributes.
+        num_images: number of held-out images; None: all.
+        quantile: quantile of the normal images' scores above which an image is classified as an anomaly.
     """
     check_number("quantile", quantile, lowest=0, highest=1)
     encoder, generator = encoder_of(context), context.generator
@@ -82,7 +82,7 @@ def anomaly(
 def _of_score(
     name: str, what: str, odd: np.ndarray, normal: np.ndarray, quantile: float, protocol: dict[str, Any]
 ) -> Iterator[MetricResult]:
-    """How well the scores of odd images (M,) and normal ones (N,) tell them apart."""
+    """Yield how well scores separate odd images (M,) from normal ones (N,)."""
     area, interval = auroc(odd, normal)
     info = MetricInfo(meaning=AUROC.format(what), direction="higher")
     own = protocol | {"interval": "95 %, DeLong"}
@@ -95,13 +95,13 @@ def _of_score(
 
 
 def left_out(models: Models) -> dict[str, list[int]]:
-    """What the checkpoint says that its training images were without, {attribute: [value, ...]}."""
+    """Values left out of the training images according to the checkpoint, {attribute: [value, ...]}."""
     found: dict[str, list[int]] = (models.metadata.get("data") or {}).get("without") or {}
     return found
 
 
 def negative_elbo(encoder: CodeEncoder, decoder: Decoder, images: Tensor, digests: list[str], seed: int) -> Tensor:
-    """In nats, (N,), by one draw of the code; the label of a conditional one is what the encoder names."""
+    """Negative ELBO (N,) in nats from one draw of the code; a conditional model uses the label the encoder predicts."""
     posterior = encoder.posterior(images)
     noise = draws(seed, digests, 1, decoder.code_dim, "anomaly")[0].to(images)
     outputs = decoder.synthesis.outputs(decoder.ws(posterior.code(noise), posterior.label()))
@@ -109,13 +109,13 @@ def negative_elbo(encoder: CodeEncoder, decoder: Decoder, images: Tensor, digest
 
 
 def auroc(odd: np.ndarray, normal: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """P(odd > normal) + P(equal) / 2 of scores (M,) and (N,), and its interval by DeLong et al. 1988.
+    """P(odd > normal) + P(equal) / 2 for scores (M,) and (N,), with the interval of DeLong et al. 1988.
 
-    The variance is that of each side's mean placement among the other, from ranks (Sun and Xu 2014).
+    The variance is computed from ranks, as that of each side's mean placement within the other (Sun and Xu 2014).
     """
     m, n = len(odd), len(normal)
     every = rankdata(np.concatenate([odd, normal]))
-    of_odd = (every[:m] - rankdata(odd)) / n  # share of the normal ones below each odd one, ties by half
+    of_odd = (every[:m] - rankdata(odd)) / n  # share of normal scores below each odd one, ties counting half
     of_normal = 1 - (every[m:] - rankdata(normal)) / m
     area = float(of_odd.mean())
     variance = sum(side.var(ddof=1) / len(side) for side in (of_odd, of_normal) if len(side) > 1)

@@ -1,10 +1,10 @@
-"""Classification accuracy score (Ravuri and Vinyals 2019, arXiv:1905.10887): can a classifier learn from what is drawn?
+"""Classification accuracy score (Ravuri and Vinyals 2019, arXiv:1905.10887): training on generated data
 
-A classifier learns from generated images alone, with the classes that they were asked for, and names the classes of
-real ones that neither it nor the generator has seen. Beside it stand classifiers that learn from few real images, and
-from these and the generated ones together: generators as data augmentation.
+A classifier is trained on generated images only, labelled with the classes they were conditioned on, and evaluated on
+real images that neither it nor the generator has seen. For comparison, classifiers are also trained on few real images,
+and on these together with the generated ones, i.e. with the generator as data augmentation.
 
-The published score is that of a ResNet-50 on ImageNet; the small net of `wplus classifier` here goes by its own name.
+The published score uses a ResNet-50 on ImageNet; scores of the small net of `wplus classifier` have their own name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from wplus.models.generator import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeNet
 from wplus.pretrained.attribute_training import Schedule, learning, new_optimizer, seeded_net
 
-MAX_PX = 64  # what the classifier sees
+MAX_PX = 64  # largest input of the classifier
 
 GENERATED = MetricInfo(
     meaning="Share of held-out images whose class is named by a small classifier that learned from generated images "
@@ -52,13 +52,13 @@ def cas(
     kimg: float = 30.0, width: int = 32, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
     noise_mode: NoiseMode = "const",
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """Yield cas_small, and of every number of real images cas_small_real_N, cas_small_both_N and cas_small_gain_N.
+    """Yield cas_small and, for every number of real images, cas_small_real_N, cas_small_both_N and cas_small_gain_N.
 
     Args:
-        num_generated: images that the classifier learns from, as many of each class.
-        num_real: those beside them, the ones with the smallest digests; more than there are count as all.
-        kimg: thousands of images that each classifier sees, whatever it learns from.
-        width: of the classifier, see `AttributeNet`.
+        num_generated: generated images to train on, equally many of each class.
+        num_real: numbers of real images to train on, those with the smallest digests; capped at all there are.
+        kimg: thousands of images each classifier is trained for, whatever its data.
+        width: width of the classifier, see `AttributeNet`.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
     check_number("num_generated", num_generated, lowest=1, whole=True)
@@ -98,7 +98,7 @@ def cas(
 
 
 def _protocol(context: EvalContext, real: ImageSet, width: int) -> dict[str, Any]:
-    """What is the same whatever the classifier learns from."""
+    """Protocol entries that do not depend on the classifier's training data."""
     return generator_protocol(context.models) | {
         "data": real.fingerprint, "split": split_of(real), "labels": "every class equally often",
         "num_classes": context.generator.c_dim, "width": width, "input": f"averaged down to at most {MAX_PX} px",
@@ -107,7 +107,7 @@ def _protocol(context: EvalContext, real: ImageSet, width: int) -> dict[str, Any
 
 
 def _held_out(context: EvalContext) -> Labelled:
-    """UserError where there are none, or they have no labels."""
+    """Return the held-out images with their classes; UserError if there are none or they have no labels."""
     if context.held_out is None or len(context.held_out) == 0:
         raise UserError("Classification accuracy is asked of held-out images, and there are none.")
     return real_in_order(context.held_out, len(context.held_out), max_px=MAX_PX)
@@ -116,7 +116,7 @@ def _held_out(context: EvalContext) -> Labelled:
 def _right(
     context: EvalContext, parts: Sequence[Labelled], test: Labelled, schedule: Schedule, width: int
 ) -> np.ndarray:
-    """1 where a classifier that learned from the parts, an equal share of each, names a test image right: (M,)."""
+    """Train a classifier on the parts in equal shares; return 1 per correctly classified test image, else 0: (M,)."""
     pool = Labelled(torch.cat([part.images for part in parts]), torch.cat([part.classes for part in parts]))
     rows = balanced([len(part.classes) for part in parts])
     net = _net(context, width)
@@ -128,14 +128,14 @@ def _right(
 
 
 def _net(context: EvalContext, width: int) -> AttributeNet:
-    """A new classifier of the generator's classes; UserError for a width that none has."""
+    """Create a classifier of the generator's classes; UserError for an invalid width."""
     generator = context.generator
     size = {"input_size": min(generator.resolution, MAX_PX), "img_channels": generator.img_channels, "width": width}
     return seeded_net(context.seed, num_classes=[generator.c_dim], **size).to(context.device)
 
 
 def balanced(nums: Sequence[int]) -> Tensor:
-    """Numbers of images of parts that stand one after the other: each part again and again, up to the largest."""
+    """Indices into concatenated parts of sizes `nums`, with each part repeated up to the size of the largest."""
     starts, most = np.cumsum([0, *nums[:-1]]), max(nums)
     return torch.cat([int(start) + torch.arange(most) % num for start, num in zip(starts, nums, strict=True)])
 

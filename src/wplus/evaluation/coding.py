@@ -1,6 +1,6 @@
-"""Codes of real images by the encoder of a checkpoint, for all metrics that ask what a code knows.
+"""Codes of real images from a checkpoint's encoder, for all metrics of encoders and codes.
 
-An image's code, and whatever is drawn for it, depends on the image alone: not on the batch, the order of the images or
+An image's code, and anything sampled for it, depends only on the image, not on the batch, the order of the images or
 the number of processes.
 """
 
@@ -27,11 +27,11 @@ INTERVAL = "95 %, percentile bootstrap over images"
 
 @dataclass(frozen=True)
 class Shown:
-    """Some real images, in the order of their digests.
+    """A selection of real images, ordered by digest.
 
-    images   the set that they are from
-    order    (N,) their numbers there
-    digests  of each, which everything random about it comes from
+    images   the set they are selected from
+    order    (N,) their indices in that set
+    digests  one per image; they seed everything random about it
     """
 
     images: ImageSet
@@ -40,11 +40,11 @@ class Shown:
 
     @property
     def protocol(self) -> dict[str, object]:
-        """What a result says of them."""
+        """Protocol entries for these images."""
         return {"data": self.images.fingerprint, "split": split_of(self.images), "num_images": len(self.order)}
 
     def attributes(self, name: str) -> np.ndarray:
-        """A true factor of them (N,); UserError where it is not known."""
+        """Return a true factor (N,) of the images; UserError if it is unknown."""
         known = self.images.attributes or {}
         if name not in known:
             raise UserError(f"The images have no attribute '{name}'; they have {', '.join(known) or 'none'}.")
@@ -52,7 +52,7 @@ class Shown:
 
 
 def shown(context: EvalContext, images: ImageSet | None, num: int | None, *, what: str) -> Shown:
-    """The `num` images with the smallest digests, None: all; UserError where there are none, or too few."""
+    """Select the `num` images with the smallest digests (None: all); UserError if there are none or too few."""
     if images is None:
         raise UserError(f"This metric needs {what} images, and there are none.")
     if num is not None:
@@ -66,7 +66,7 @@ def shown(context: EvalContext, images: ImageSet | None, num: int | None, *, wha
 
 
 def encoder_of(context: EvalContext) -> Encoder:
-    """The encoder; UserError where the checkpoint has none, or one that sees its own answers."""
+    """Return the encoder; UserError if the checkpoint has none, or an iterative one that refines its own output."""
     if "encoder" not in context.models.networks:
         raise UserError("This metric needs an encoder, and the checkpoint has none: train one, or an autoencoder.")
     if context.models.encoder.is_iterative:
@@ -75,7 +75,7 @@ def encoder_of(context: EvalContext) -> Encoder:
 
 
 def variational(context: EvalContext) -> tuple[CodeEncoder, Decoder]:
-    """Encoder and decoder of a variational autoencoder; UserError for anything else."""
+    """Return encoder and decoder of a variational autoencoder; UserError for any other model."""
     encoder, generator = encoder_of(context), context.generator
     if not isinstance(encoder, CodeEncoder) or not isinstance(generator, Decoder) or not encoder.variational:
         raise UserError("This metric bounds the likelihood of a variational autoencoder, such as model=vae trains.")
@@ -85,9 +85,9 @@ def variational(context: EvalContext) -> tuple[CodeEncoder, Decoder]:
 def of_each(
     context: EvalContext, some: Shown, measure: Callable[[Tensor, Tensor, list[str]], list[Tensor]], description: str
 ) -> list[np.ndarray]:
-    """What `measure(images in [-1, 1], labels, digests)` gives for each image, arrays (N, ...) float64.
+    """Apply `measure(images in [-1, 1], labels, digests)` to all images and return arrays (N, ...) float64.
 
-    Batches are shared between processes and never smaller than `MIN_SHOWN`.
+    Batches are distributed over processes and never smaller than `MIN_SHOWN`.
     """
     rows = torch.arange(len(some.order)).split(max(context.batch_size, MIN_SHOWN))
     mine = distributed.share(rows)
@@ -101,7 +101,7 @@ def of_each(
         pixels, c = filled
         with torch.no_grad():
             found.append([each[: len(part)].double().cpu() for each in measure(to_float(pixels), c, digests)])
-    if not found:  # this process had no batch: shapes are those of no image
+    if not found:  # this process had no batch: get the output shapes from a blank one
         blank = torch.zeros(MIN_SHOWN, context.generator.img_channels, *[context.generator.resolution] * 2)
         c = torch.zeros(MIN_SHOWN, some.images.c_dim)
         with torch.no_grad():
@@ -112,7 +112,7 @@ def of_each(
 
 
 def codes(context: EvalContext, some: Shown) -> np.ndarray:
-    """The codes of images, (N, D) float64, without a label that is part of w: what an encoder answers, flattened."""
+    """Codes of the images, (N, D) float64: the encoder's flattened output, without any label that is part of w."""
     encoder = encoder_of(context)
 
     def measure(images: Tensor, labels: Tensor, digests: list[str]) -> list[Tensor]:
@@ -123,7 +123,7 @@ def codes(context: EvalContext, some: Shown) -> np.ndarray:
 
 
 def draws(seed: int, digests: list[str], num: int, size: int, purpose: str) -> Tensor:
-    """Standard normal numbers (num, N, size), those of each image from its digest."""
+    """Standard normal numbers (num, N, size), seeded per image by its digest."""
     each = [torch.randn(num, size, generator=rng(seed, digest, purpose)) for digest in digests]
     return torch.stack(each, dim=1)
 

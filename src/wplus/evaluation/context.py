@@ -1,4 +1,4 @@
-"""Context that the metrics of one command share: the networks, the images, and the passes over them."""
+"""Context shared by all metrics of one command: the networks, the images, and the passes over them."""
 
 import functools
 import hashlib
@@ -36,22 +36,22 @@ class _Deferred:
 
 
 def deferred(read: Callable[[], ImageSet]) -> ImageSet:
-    """Images that are read when a metric first asks for them: most path lengths need none."""
+    """Return images that are read only when a metric first accesses them; most path lengths need none."""
     return cast(ImageSet, _Deferred(read))
 
 
 @dataclass
 class EvalContext:
-    """What every metric is given.
+    """Everything a metric has access to.
 
-    models      the networks of a checkpoint; none of them where only `samples` are given
+    models      the networks of a checkpoint; empty if only `samples` are given
     real        the real images; may be `deferred`
-    held_out    real images that the generator has not seen; may be `deferred`
-    samples     images that stand for the generator's, made by whomever; may be `deferred`
-    progress    wraps long work, see `wplus.core.progress.track`
-    output_dir  where a metric may write pictures, tables and what it needs to go on; None: nowhere
-    cache_dir   keeps what is computed of real images from one command to the next; None: nowhere
-    tracker     for pictures and tables; numbers are yielded
+    held_out    real images the generator has not been trained on; may be `deferred`
+    samples     images used in place of the generator's own, from any source; may be `deferred`
+    progress    wraps long-running loops, see `wplus.core.progress.track`
+    output_dir  where a metric may write pictures, tables and the state it needs to resume; None: nowhere
+    cache_dir   keeps results computed from real images across commands; None: no cache
+    tracker     logs pictures and tables; numbers are yielded
     """
 
     models: Models
@@ -73,25 +73,25 @@ class EvalContext:
 
     @property
     def generator(self) -> GeneratorNetwork:
-        """UserError where there is none."""
+        """The generator; UserError if there is none."""
         if "generator" not in self.models.networks:
             raise UserError("One of these metrics needs the generator, not only its images: give checkpoint=FILE too.")
         return self.models.generator
 
     def generated(self, num: int, sampling: Sampling = PLAIN) -> FeaturePass:
-        """The pass over generated images 0 .. num-1; image i depends on the seed and i alone.
+        """Return the pass over generated images 0 .. num-1; image i depends only on the seed and i.
 
-        Where samples are given it goes over them instead, over at most `num`, in the order of their digests.
+        If samples are given, the pass covers at most `num` of those instead, ordered by digest.
         """
         check_number("num_generated", num, lowest=1, whole=True)
         source = _generated if self.samples is None else _samples
         return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
 
     def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> FeaturePass:
-        """The pass over the real images, in the order of their digests: no order of files changes anything.
+        """Return the pass over the real images, ordered by digest, so that the order of files does not matter.
 
-        `num` takes the images with the smallest digests. None: all that are given; "all": the same, and UserError
-        where those are not the whole data set. `mirror` "x" adds each image flipped left to right, beside its original.
+        `num` selects the images with the smallest digests. None: all given images; "all": the same, but UserError if
+        they are not the whole data set. `mirror` "x" adds a left-right flipped copy next to each image.
         """
         if num == "all" and self.real is not None:
             check_whole(split_of(self.real), is_part=is_part(self.real), num=len(self.real))
@@ -101,16 +101,16 @@ class EvalContext:
         return self._pass(("real", num, mirror), lambda: _real(self, num, mirror))
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make()` gave for `key`: made once, for what several metrics share."""
+        """Return the result of `make()` for `key`, computed only once and shared by all metrics."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Labels (B, c_dim) of the generated images number `indices`, drawn from those of the real images, or, where
-        these have none, from those that the checkpoint keeps of its data.
+        """Return labels (B, c_dim) for the generated images with these indices, drawn from the labels of the real
+        images or, if those have none, from the training labels stored in the checkpoint.
 
-        They depend on the seed, the image's number and how often each label occurs; None for an unconditional net.
+        They depend on the seed, the image index and the label frequencies; None for an unconditional net.
         """
         if not self.generator.c_dim:
             return None
@@ -120,12 +120,12 @@ class EvalContext:
 
     @property
     def _own_labels(self) -> Tensor | None:
-        """Those of the real images, which are not read for an unconditional net."""
+        """Labels of the real images, which are not read for an unconditional net."""
         return None if self.real is None or not self.generator.c_dim else self.real.labels
 
     @property
     def label_protocol(self) -> dict[str, str]:
-        """Where the labels of a conditional generator come from; nothing of an unconditional one."""
+        """Protocol entry for the source of a conditional generator's labels; empty for an unconditional one."""
         if self.real is not None and self._own_labels is not None:
             return {"labels": f"drawn as often as they are in the real images, split {split_of(self.real)}"}
         kept = {"labels": "drawn from those of the training data that the checkpoint keeps"}
@@ -136,7 +136,7 @@ class EvalContext:
                                                   progress=self.progress, cache_dir=self.cache_dir))  # fmt: skip
 
 
-# Where images come from
+# Image sources
 
 
 def _generated(context: EvalContext, num: int, sampling: Sampling) -> Source:
@@ -151,7 +151,7 @@ def _generated(context: EvalContext, num: int, sampling: Sampling) -> Source:
 
 
 def _samples(context: EvalContext, num: int, sampling: Sampling) -> Source:
-    """Given images in the place of generated ones, in the order of their digests."""
+    """Given images in place of generated ones, ordered by digest."""
     given = context.samples
     assert given is not None
     if sampling != PLAIN:
@@ -164,7 +164,7 @@ def _samples(context: EvalContext, num: int, sampling: Sampling) -> Source:
 
 
 def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
-    """Real images in the order of their digests, each followed by its mirror image where these count."""
+    """Real images ordered by digest, each followed by its mirror image if `mirror` is "x"."""
     check_choice("mirror", mirror, ("none", "x"))
     real, given = context.real, 0 if context.real is None else len(context.real)
     num = given if num is None else num
@@ -172,7 +172,7 @@ def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
         raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {num}.")
     check_images(context.generator if context.samples is None else context.samples, real)
     copies = 2 if mirror == "x" else 1
-    digests = context.once("digests", lambda: real.digests)  # images in memory are hashed for every call
+    digests = context.once("digests", lambda: real.digests)  # in-memory images are hashed on every call
     order, ordered = by_digest(digests, num)
     key = {"kind": "real", "mirror": mirror, "num": num, "size": real.resolution,
            "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
@@ -187,43 +187,43 @@ def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
 
 
 def by_digest(digests: np.ndarray, num: int) -> tuple[Tensor, np.ndarray]:
-    """Numbers of the `num` images with the smallest digests, in that order, and those digests."""
+    """Return the indices of the `num` images with the smallest digests, in that order, and those digests."""
     order = np.lexsort(digests.T[::-1])[:num]
     return torch.from_numpy(order), digests[order]
 
 
 def generator_protocol(models: Models) -> dict[str, Any]:
-    """What a protocol says of the generator: its fingerprint, whether its weights are a moving average, and of an
-    autoencoder's the prior that its samples come from."""
+    """Protocol entries for the generator: its fingerprint, whether its weights are a moving average, and, for an
+    autoencoder's decoder, the prior its samples are drawn from."""
     metadata = models.metadata or {}
-    # Our checkpoints say "weights"; what is read from NVlabs' pickles says which of the file's generators it is.
+    # Our checkpoints store "weights"; models read from NVlabs' pickles store which of the file's generators they are.
     weights = metadata.get("weights") or metadata.get("generator") or "as stored in the file"
     prior = {"prior": metadata["prior"]} if "prior" in metadata else {}
     return {"generator": models.fingerprint, "weights": weights, **prior}
 
 
 def split_of(images: ImageSet) -> str:
-    """train, held_out or all; a training set that leaves nothing out is all, as are images that say nothing of it."""
+    """Return train, held_out or all; "all" if nothing is held out, or if the images do not record their split."""
     policies = getattr(images, "policies", {})
     split = policies.get("split", "all")
     return "all" if split == "train" and policies.get("held_out_fraction") == 0 else split
 
 
 def is_part(images: ImageSet) -> bool:
-    """Whether images of the split are missing: chosen out, or skipped because they could not be read."""
+    """Whether images of the split are missing, because a subset was selected or unreadable files were skipped."""
     policies = getattr(images, "policies", {})
     return "subset_of" in policies or policies.get("num_skipped", 0) > 0
 
 
 def check_groups(num_groups: int, num_generated: int) -> None:
-    """UserError unless a jackknife can leave out groups of so many images."""
+    """Raise UserError unless `num_generated` images can be split into `num_groups` groups for a jackknife."""
     if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
         given = f"{num_groups} for {num_generated} generated images"
         raise UserError(f"num_groups must be 0 (no interval), or from 2 groups of at least 2 images, got {given}.")
 
 
 def check_whole(split: str, *, is_part: bool = False, num: int | None = None) -> None:
-    """UserError unless images of this split are the whole data set, as num_real=all asks for."""
+    """Raise UserError unless images of this split are the whole data set, as num_real=all requires."""
     if split != "all" or is_part:
         images = "images" if num is None else f"{num} images"
         raise UserError(
@@ -235,7 +235,7 @@ def check_whole(split: str, *, is_part: bool = False, num: int | None = None) ->
 def check_images(
     made: GeneratorNetwork | DiscriminatorNetwork | ImageSet, real: ImageSet, *, maker: str = "The generator makes"
 ) -> None:
-    """UserError unless real and generated images have the same size and channels."""
+    """Raise UserError unless real and generated images have the same size and number of channels."""
     ours, theirs = (made.resolution, made.img_channels), (real.resolution, real.img_channels)
     if ours != theirs:
         raise UserError(

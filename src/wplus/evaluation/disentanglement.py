@@ -1,8 +1,7 @@
-"""Disentanglement: how well single numbers of a latent stand for single factors of the image, DCI and MIG.
+"""Disentanglement: how well single latent dimensions represent single factors of the image, by DCI and MIG.
 
-The factors are the cats' own, as a classifier names them in generated images, or the true ones of held-out images,
-whose codes an encoder tells. Both scores ask about axes: a rotation of a space changes them, though not what a linear
-boundary finds (`ls_w`).
+The factors are those a classifier predicts for generated images, or the true ones of held-out images, whose codes come
+from an encoder. Both scores depend on the axes: rotating a space changes them, but not linear separability (`ls_w`).
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +40,7 @@ MIG = MetricInfo(
     meaning="Mutual information of a factor with the number of the latent that tells most of it, less that with the "
     "next, over the factor's entropy, mean over factors: 1 where one number alone tells all.", direction="higher",
 )  # fmt: skip
-_NUM_BINS = 20  # of each number of a latent, equally filled (Locatello et al. 2019)
+_NUM_BINS = 20  # equally filled bins per latent dimension (Locatello et al. 2019)
 
 
 def disentanglement(
@@ -50,17 +49,17 @@ def disentanglement(
 ) -> Iterator[MetricResult]:  # fmt: skip
     """Yield dci_disentanglement, dci_completeness, dci_informativeness and mig of a space, `..._<space>_<classifier>`.
 
-    Eastwood & Williams 2018 ("A framework for the quantitative evaluation of disentangled representations") with random
-    forests, whose importances tell which number of the latent tells which factor; Chen et al. 2018 (arXiv:1802.04942)
-    for the mutual information gap, numbers cut into 20 equally filled bins (Locatello et al. 2019, arXiv:1811.12359).
+    DCI follows Eastwood & Williams 2018 ("A framework for the quantitative evaluation of disentangled representations")
+    with the feature importances of random forests; the mutual information gap follows Chen et al. 2018
+    (arXiv:1802.04942), with latents discretised into 20 equally filled bins (Locatello et al. 2019, arXiv:1811.12359).
 
     Args:
-        classifier: names the factors of generated images; None: held-out images with their true factors and the codes
-            that the encoder answers, `..._<space>_true`.
-        space: of the latents that drew the images, as for `invert`: z, w, s, ...; one vector, or all layers'.
-        num_samples: images, at most; the forests learn from all groups but one and are asked of that.
-        num_trees, max_depth: of the forests, one for each factor.
-        num_groups: of images, for the interval (jackknife) and for what is held out; at least 2.
+        classifier: predicts the factors of generated images; None: use held-out images with their true factors and the
+            encoder's codes, `..._<space>_true`.
+        space: space of the latents that generated the images, as for `invert`: z, w, s, ...; one vector or all layers'.
+        num_samples: maximum number of images; the forests are fitted to all groups but one and evaluated on that one.
+        num_trees, max_depth: options of the forests, one per factor.
+        num_groups: groups of images, for the jackknife interval and for holding out; at least 2.
         noise_mode: how the generator is sampled.
     """
     check_number("num_trees", num_trees, lowest=1, whole=True)
@@ -101,7 +100,7 @@ Found = tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]
 def _of_generated(
     context: EvalContext, classifier: AttributeClassifier, space: Space, num: int, noise_mode: NoiseMode
 ) -> Callable[[], Found]:
-    """Generated images, as the classifier names them."""
+    """Generated images with the factors the classifier predicts."""
     names = list(classifier.classes)
     net = FactorNames(classifier, names)
     images = context.generated(num, sampler.Sampling(noise_mode=noise_mode))
@@ -116,7 +115,7 @@ def _of_generated(
 
 
 def _of_held_out(context: EvalContext, num: int) -> Callable[[], Found]:
-    """Held-out images with their true factors, and what the encoder answers."""
+    """Held-out images with their true factors and the encoder's codes."""
     encoder_of(context)
 
     def find() -> Found:
@@ -129,12 +128,12 @@ def _of_held_out(context: EvalContext, num: int) -> Callable[[], Found]:
 
 
 def _parts(groups: np.ndarray) -> list[np.ndarray]:
-    """Which samples are left without one of the groups, in turn."""
+    """For each group, the mask of samples outside it."""
     return [groups != group for group in np.unique(groups)]
 
 
 def _result(info: MetricInfo, name: str, without_group: list[float], protocol: dict[str, Any]) -> MetricResult:
-    """The mean of what was found without each group, with the jackknife's interval."""
+    """The mean of the leave-one-group-out values, with the jackknife interval."""
     value = float(np.mean(without_group))
     interval = jackknife_interval(value, without_group)
     how = protocol | {"interval": "95 %, delete-a-group jackknife"}
@@ -145,7 +144,7 @@ def _dci(
     codes: np.ndarray, told: dict[str, np.ndarray], groups: np.ndarray, *, seed: int, progress: Callable[..., Any],
     num_trees: int, max_depth: int,
 ) -> dict[str, tuple[MetricInfo, list[float]]]:  # fmt: skip
-    """Each of the three scores, found without each group of samples."""
+    """Each of the three scores, computed without each group of samples in turn."""
     from sklearn.ensemble import RandomForestClassifier  # slow to import, needed here only
 
     found: dict[str, tuple[MetricInfo, list[float]]] = {
@@ -166,10 +165,10 @@ def _dci(
 
 
 def disentangled(importances: np.ndarray) -> tuple[float, float]:
-    """Disentanglement and completeness of importances (D, K), of each number of a latent for each factor.
+    """Disentanglement and completeness from importances (D, K) of each latent dimension for each factor.
 
-    D_i = 1 - H_K(P_i), weighted by the number's share of all importance; C_k = 1 - H_D(P_k), the mean; entropies to the
-    base of the number of alternatives.
+    D_i = 1 - H_K(P_i), averaged with each dimension's share of the total importance as weight; C_k = 1 - H_D(P_k),
+    averaged. The logarithm's base is the number of alternatives.
     """
     numbers, factors = importances.shape
     total = importances.sum()
@@ -180,14 +179,14 @@ def disentangled(importances: np.ndarray) -> tuple[float, float]:
 
 
 def _entropy(counts: np.ndarray, axis: int) -> np.ndarray:
-    """In nats, of counts that are not below 0 along an axis; 0 where all are 0."""
+    """Entropy in nats of non-negative counts along an axis; 0 where all are 0."""
     shares = counts / np.maximum(counts.sum(axis=axis, keepdims=True), np.finfo(np.float64).tiny)
     return cast(np.ndarray, -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=axis))
 
 
 def mutual_information_gap(codes: np.ndarray, told: dict[str, np.ndarray]) -> float:
-    """Of codes (N, D) and factors, name -> (N,) whole numbers; the mean over factors, 0 of one that does not differ."""
-    ranks = rankdata(codes, method="min", axis=0).astype(np.int64) - 1  # equal numbers in one bin
+    """Mutual information gap of codes (N, D) and factors, name -> (N,) integers, averaged; 0 for constant factors."""
+    ranks = rankdata(codes, method="min", axis=0).astype(np.int64) - 1  # equal values share a bin
     bins = ranks * _NUM_BINS // len(codes)  # (N, D)
     gaps = []
     for labels in told.values():

@@ -1,7 +1,7 @@
-"""Bounds on the likelihood of images that a variational autoencoder has not seen, its rate and its distortion.
+"""Bounds on a variational autoencoder's likelihood of held-out images, its rate and its distortion.
 
-All in nats per image, summed over pixels and numbers of the code (`wplus.losses.variational`); and in bits for each of
-an image's 8-bit numbers.
+All are in nats per image, summed over pixels and code dimensions (`wplus.losses.variational`), and the bound also in
+bits per dimension of an 8-bit image.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from wplus.losses.variational import (
 )
 from wplus.models.autoencoder import Decoder, Posterior
 
-ACTIVE = 0.01  # variance of a number's mean over images, from which on it is in use (Burda et al. 2016)
+ACTIVE = 0.01  # a code dimension is active if its mean varies over images by more than this (Burda et al. 2016)
 _BOUND = "Lower bound on log p(x) of held-out images, {}, mean over images."
 INFOS = {
     "elbo": MetricInfo(meaning=_BOUND.format("minus distortion and rate"), unit="nats", direction="higher"),
@@ -47,12 +47,12 @@ INFOS = {
 def elbo(context: EvalContext, *, num_images: int | None = 500, num_draws: int = 64) -> Iterator[MetricResult]:
     """Yield elbo, rate, distortion, bits_per_dim, iwae_<num_draws>, active_units.
 
-    Of a conditional one the images' labels are given: the bounds are on log p(x|y).
+    A conditional model gets the images' labels, so the bounds are on log p(x|y).
 
     Args:
-        num_images: of the held-out images; None: all.
-        num_draws: of the code of each image: the importance-weighted bound (Burda et al. 2016, arXiv:1509.00519) rises
-            with their number towards log p(x).
+        num_images: number of held-out images; None: all.
+        num_draws: draws of each image's code; the importance-weighted bound (Burda et al. 2016, arXiv:1509.00519)
+            approaches log p(x) from below as their number grows.
     """
     check_number("num_draws", num_draws, lowest=1, whole=True)
     encoder, decoder = variational(context)
@@ -91,14 +91,14 @@ def elbo(context: EvalContext, *, num_images: int | None = 500, num_draws: int =
 
 
 class LogJoint(NamedTuple):
-    """Of K draws of the code for each of N images, in nats."""
+    """Log densities for K draws of the code for each of N images, in nats."""
 
     distortion: Tensor  # -log p(x|z), mean over draws (N,)
     weights: Tensor  # log p(x, z) / q(z|x) (K, N)
 
 
 def log_joint(decoder: Decoder, posterior: Posterior, images: Tensor, labels: Tensor, noise: Tensor) -> LogJoint:
-    """With noise (K, N, code_dim); one pass of the decoder for each draw, so that batches stay as large as they are."""
+    """Evaluate `LogJoint` for noise (K, N, code_dim), one decoder pass per draw, so that batches do not grow."""
     distortions, weights = [], []
     for each in noise:
         z = posterior.code(each)
@@ -112,10 +112,10 @@ def log_joint(decoder: Decoder, posterior: Posterior, images: Tensor, labels: Te
 
 
 def active_units(means: np.ndarray, protocol: dict[str, Any], seed: int) -> MetricResult:
-    """Of the means (N, code_dim) of q(z|x)."""
+    """Count the active code dimensions from the means (N, code_dim) of q(z|x)."""
 
     def count(rows: np.ndarray) -> np.ndarray:
-        return (means[rows.astype(int)].var(axis=-2) > ACTIVE).sum(axis=-1).astype(np.float64)  # (R,) of numbers (R, N)
+        return (means[rows.astype(int)].var(axis=-2) > ACTIVE).sum(axis=-1).astype(np.float64)  # rows (R, N) -> (R,)
 
     value = float(count(np.arange(len(means))[None])[0])
     low, high = bootstrap_interval(np.arange(len(means), dtype=np.float64), count, seed=seed, num_resamples=200)
@@ -125,7 +125,7 @@ def active_units(means: np.ndarray, protocol: dict[str, Any], seed: int) -> Metr
 
 
 def check_classes(decoder: Decoder, c_dim: int) -> None:
-    """UserError for images without the decoder's labels."""
+    """Raise UserError if the images do not have the decoder's labels."""
     if decoder.c_dim and c_dim != decoder.c_dim:
         raise UserError(
             f"The decoder is conditional on {decoder.c_dim} classes and the images have {c_dim}; choose data.labels as "
@@ -134,6 +134,6 @@ def check_classes(decoder: Decoder, c_dim: int) -> None:
 
 
 def check_bits(decoder: Decoder, images: Tensor) -> None:
-    """UserError for greys where the likelihood is that of black and white."""
+    """Raise UserError for grey pixels if the likelihood is Bernoulli."""
     if decoder.likelihood == "bernoulli" and not bool((images.abs() == 1).all()):
         raise UserError("A Bernoulli likelihood needs images of black and white pixels alone; give data.binary=true.")

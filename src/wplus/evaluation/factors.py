@@ -1,8 +1,8 @@
-"""Which of the data's factors a generator draws, and how often: exact where data come with their factors, as the cats.
+"""Which values of the data's factors a generator produces, and how often, for data with known factors such as the cats.
 
-A classifier of attributes names the factors of generated images. What it misnames is known, from real images whose
-factors are known and which it has not seen: the confusion matrix C of a factor, C[i, j] the share of images of value i
-that it calls j. By it every number here is corrected, or judged.
+An attribute classifier predicts the factors of generated images. Its errors are estimated on real images with known
+factors that it was not trained on, as the confusion matrix C of a factor: C[i, j] is the share of images of value i
+that it classifies as j. All numbers here are corrected or tested using that matrix.
 """
 
 import itertools
@@ -56,7 +56,7 @@ MEMORISED = MetricInfo(
 
 
 class FactorNames(Extractor):
-    """A classifier as a net whose features are the numbers of the most probable values: images -> (N, factors)."""
+    """A classifier as an extractor whose features are the indices of the most probable values: (N, factors)."""
 
     def __init__(self, classifier: AttributeClassifier, factors: Sequence[str]) -> None:
         super().__init__(weights=classifier.name, sha256="", preparation={})
@@ -67,7 +67,7 @@ class FactorNames(Extractor):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The classifier's, and the factors."""
+        """The classifier's protocol, and the factors."""
         return self._protocol
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Thumbnails(Extractor):
         self.dim = channels * self.px**2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float32."""
+        """uint8 (N, C, H, W) -> (N, C r r) float32 in [-1, 1]."""
         return F.adaptive_avg_pool2d(to_float(images), self.px).flatten(1)
 
 
@@ -94,10 +94,10 @@ class Thumbnails(Extractor):
 
 
 def copies(images: Tensor, real: Sequence[Tensor]) -> Tensor:
-    """Which of the thumbnails (N, D) copy a real one, given in parts (B, D): (N,) bool.
+    """Return which of the thumbnails (N, D) copy a real one, given in batches (B, D): (N,) bool.
 
-    Yoon et al. 2023 ("Diffusion probabilistic models generalize when they fail to memorize"): the distance to the
-    nearest is below a third of that to the second nearest.
+    Criterion of Yoon et al. 2023 ("Diffusion probabilistic models generalize when they fail to memorize"): the distance
+    to the nearest is less than a third of the distance to the second nearest.
     """
     nearest = torch.full((len(images), 2), torch.inf)
     for part in real:
@@ -114,16 +114,16 @@ def factors(
     num_generated: int = 10_000, num_compared: int = 1000, num_groups: int = 10, truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const",
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """Yield for each factor how many values occur and chi squared, then the pairs that are covered, then copies.
+    """Yield for each factor how many values occur and chi squared, then the share of covered pairs, then of copies.
 
-    Protocols have the classifier's accuracy, the corrected histogram and the values that are missing.
+    Protocols contain the classifier's accuracy, the corrected histogram and the missing values.
 
     Args:
-        classifier: of the data's factors, see `wplus classifier`.
-        factors: those to look at; None: all that the classifier knows.
-        num_generated: what is rare is seen among many only; compare at equal ones.
-        num_compared: generated images that are compared with every real one, for copies; 0: none.
-        num_groups: of the jackknife interval of chi squared and pairs; 0: none.
+        classifier: classifier of the data's factors, see `wplus classifier`.
+        factors: factors to evaluate; None: all that the classifier knows.
+        num_generated: rare values only show up in large samples; compare only at equal numbers.
+        num_compared: generated images that are compared with every real one to find copies; 0: none.
+        num_groups: groups for the jackknife interval of chi squared and pairs; 0: no interval.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
     real = context.real
@@ -167,7 +167,8 @@ def factors(
 def tell(
     real: ImageSet, known: ImageSet, net: FactorNames, names: Sequence[str], device: torch.device | str
 ) -> list[Factor]:
-    """The factors of the real images, and how the net names the known ones; UserError where a factor is not known."""
+    """Estimate the factors from the real images and the net's predictions on the known ones; UserError if a factor is
+    unknown."""
     classes = {name: net.classifier.classes[name] for name in names}
     wanted = None if real.attributes is None else names
     truth, of_known = (known_factors(images, wanted) for images in (real, known))
@@ -186,7 +187,7 @@ def tell(
 
 
 def _has_images(images: ImageSet) -> bool:
-    """False too where the data has no held-out split."""
+    """Whether there are any images; also False if the data has no held-out split."""
     try:
         return len(images) > 0
     except UserError:
@@ -238,7 +239,7 @@ def _pairs(
 def _memorised(
     net: Thumbnails, rows: Tensor, real: ImageSet, known: ImageSet, *, of_images: dict[str, Any]
 ) -> MetricResult:
-    """Of generated images, and, as a yardstick in the protocol, of as many held-out ones."""
+    """Share of copies among generated images and, for reference in the protocol, among as many held-out ones."""
     parts = [net(real.batch(part)[0]) for part in torch.arange(len(real)).split(1024)]
     value = float(copies(rows, parts).double().mean())
     protocol = of_images | {

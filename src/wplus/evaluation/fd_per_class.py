@@ -1,7 +1,7 @@
-"""Fréchet distance within classes: are the cats of each body like the real ones of that body?
+"""Fréchet distance within classes: are the generated images of each class like the real ones of that class?
 
-The distance over all classes does not notice a generator that takes one class for another; a mean over classes does.
-Few images of a class make every distance larger (see `fd`), so that values compare at equal numbers only.
+The distance over all images does not detect a generator that confuses classes; the mean over classes does. With few
+images per class all distances are larger (see `fd`), so compare values only at equal numbers.
 """
 
 from collections.abc import Iterator
@@ -37,12 +37,12 @@ def fd_per_class(
     context: EvalContext, *, extractor: Extractor, num_generated: int = 10_000, num_groups: int = 5,
     truncation_psi: float = 1.0, truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const",
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """Yield the mean over classes, fd_per_class_<extractor>, and fd_worst_class_<extractor>; protocols have each.
+    """Yield the mean over classes, fd_per_class_<extractor>, and fd_worst_class_<extractor>; protocols list them all.
 
     Args:
-        extractor: its name is part of the results'.
-        num_generated: of all classes together, as often as each occurs in the data.
-        num_groups: of generated images of each class, for the interval (jackknife; the real images taken as given);
+        extractor: its name is part of the result names.
+        num_generated: total over all classes, each as frequent as in the data.
+        num_groups: groups of generated images per class for the jackknife interval (real images taken as given);
             0: no interval.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
@@ -77,7 +77,7 @@ def fd_per_class(
 
 
 def distances(real: Tensor, generated: Tensor, num_groups: int) -> tuple[float, list[float]]:
-    """The distance of features (N, D) and (M, D), and those with each group of the generated ones left out."""
+    """Distance between features (N, D) and (M, D), and the distances with each group of generated ones left out."""
     reference = FrechetReference(FeatureStatistics.of(real), rows=real if len(real) < real.shape[1] else None)
     rest = [generated[torch.arange(len(generated)) % num_groups != group] for group in range(num_groups)]
     value, *without = (reference.distance(FeatureStatistics.of(rows)) for rows in [generated, *rest])
@@ -87,7 +87,7 @@ def distances(real: Tensor, generated: Tensor, num_groups: int) -> tuple[float, 
 def _by_class(
     images: ImageSet, real: tuple[Tensor, Tensor], generated: tuple[Tensor, Tensor], num_groups: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Class -> features of its real and of its generated images; UserError where there are too few of one."""
+    """Class -> features of its real and generated images; UserError if a class has too few of either."""
     names = images.label_names or [str(index) for index in range(images.c_dim)]
     found = {}
     for number, name in enumerate(names):

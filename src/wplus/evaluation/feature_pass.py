@@ -1,8 +1,8 @@
-"""One pass over many images, shared by all metrics that ask for it: each image is made or read once.
+"""A single pass over many images, shared by all metrics that need it, so that each image is generated or read once.
 
-A metric asks a pass for what an `Accumulator` makes of it, and gets a `Request`. Reading the first request's `value`
-starts the pass, for all that was asked for until then; equal requests are one. `wplus.evaluation.pairwise` goes through
-pairs of features in the same way.
+A metric registers an `Accumulator` with a pass and gets a `Request`. Reading the `value` of any request runs the pass
+for everything registered so far; equal requests are merged. `wplus.evaluation.pairwise` iterates over pairs of features
+in the same way.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from wplus.core.files import at_home, atomic_write, ensure_folder
 from wplus.pretrained.extractor import Extractor
 
 Progress = Callable[..., Iterator[Any]]
-"""(items, description, *, total, advance) -> the same items, under a progress bar; see `wplus.core.progress.track`."""
+"""(items, description, *, total, advance) -> the same items, with a progress bar; see `wplus.core.progress.track`."""
 
 
 class Accumulator:
-    """What becomes of what one pass goes through: it calls `begin` once, then `add` for every batch, then `merge`.
+    """Accumulates a result over one pass, which calls `begin` once, then `add` for every batch, then `merge`.
 
-    key   plain text that says what is accumulated: two with equal keys are the same
-    kept  names of the tensors that are the result, on the CPU after `merge`: what the cache keeps
+    key   plain-text description of what is accumulated; accumulators with equal keys are interchangeable
+    kept  names of the result tensors, which are on the CPU after `merge` and are what the cache stores
     """
 
     key: str
     kept: ClassVar[tuple[str, ...]]
 
     def begin(self, *sizes: Any, **_: Any) -> None:
-        """Make room; each kind of pass says what it tells."""
+        """Allocate storage; each kind of pass documents its arguments."""
         raise NotImplementedError
 
     def add(self, *batch: Any, **_: Any) -> None:
-        """Take a batch in."""
+        """Add a batch."""
         raise NotImplementedError
 
     def merge(self) -> None:
-        """Bring together what several processes accumulated, on all of them."""
+        """Combine the results of all processes, on every process."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The result, for the cache."""
+        """Return the result in the form the cache stores."""
         return {name: getattr(self, name).numpy() for name in self.kept}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """The result, from the cache: instead of `begin`, `add` and `merge`."""
+        """Restore the result from the cache, in place of `begin`, `add` and `merge`."""
         for name in self.kept:
             setattr(self, name, torch.from_numpy(arrays[name]))
 
@@ -65,24 +65,24 @@ A = TypeVar("A", bound=Accumulator)
 
 
 class Request(Generic[A]):
-    """Something that was asked of a pass."""
+    """An accumulator registered with a pass."""
 
     def __init__(self, asked: Pass, accumulator: A, **about: Any) -> None:
         self._pass, self.accumulator, self.about, self.done = asked, accumulator, about, False
 
     @property
     def value(self) -> A:
-        """The accumulator, filled; the first to ask starts the pass."""
+        """The filled accumulator; the first access runs the pass."""
         if not self.done:
             self._pass.run()
         return self.accumulator
 
 
 class Pass(ABC):
-    """Something to go through once, for all who ask.
+    """Data that is iterated over once for all requests.
 
-    cache_dir  where results are kept from one command to the next; None: nowhere
-    about      plain values that say what is gone through: the cache's key
+    cache_dir  where results are kept across commands; None: no cache
+    about      plain values that identify the data; they are part of the cache key
     """
 
     def __init__(self, *, cache_dir: str | Path | None = None, about: Mapping[str, Any] | None = None) -> None:
@@ -94,7 +94,7 @@ class Pass(ABC):
         """Fill the accumulators of these requests."""
 
     def run(self) -> None:
-        """Fill all accumulators that wait: from the cache where it has them, the others in one go."""
+        """Fill all pending accumulators, from the cache where possible and the others in a single pass."""
         left = [request for request in self._requests.values() if not request.done and not self._recall(request)]
         folder = self._cache_dir if is_first() else None
         if left:
@@ -112,7 +112,7 @@ class Pass(ABC):
         return self._requests.setdefault(key, Request(self, accumulator, **about))
 
     def _recall(self, request: Request[Any]) -> bool:
-        """Where the cache has it for every process: all of them have to take part in the same passes."""
+        """Restore a request if the cache has it on every process, since all must take part in the same passes."""
         arrays = None if self._cache_dir is None else load_arrays(self._cache_dir, self._key(request))
         request.done = all_agree(arrays is not None)
         if request.done:
@@ -139,19 +139,19 @@ class FeatureRows(Accumulator):
         self.rows[rows] = features.detach().cpu().float()
 
     def merge(self) -> None:
-        """Every row was filled by one process and is zero on the others."""
+        """Sum over processes: each row was filled by one of them and is zero on the others."""
         self.rows = total(self.rows)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images of a pass come from, in canonical order.
+    """The images of a pass, in canonical order.
 
-    num          of images; each gives `copies` rows (itself, its mirror image) that stand side by side
-    description  for the progress bar
-    protocol     what a result says of them: where they come from, how many, how they were sampled
-    images       numbers (B,) of images -> uint8 (B * copies, C, H, W)
-    key          what they are, for the cache; None: they are not cached
+    num          number of images; each yields `copies` adjacent rows (the image, its mirror image)
+    description  title of the progress bar
+    protocol     what results report about the images: their origin, number and sampling
+    images       image indices (B,) -> uint8 (B * copies, C, H, W)
+    key          identifies the images in the cache; None: they are not cached
     """
 
     num: int
@@ -163,7 +163,7 @@ class Source:
 
 
 class FeaturePass(Pass):
-    """Images of one source. Each goes through each extractor once, whatever the number of accumulators behind it."""
+    """A pass over the images of one source; each goes through each extractor once, however many accumulators use it."""
 
     def __init__(self, source: Source, *, batch_size: int, device: torch.device | str, progress: Progress,
                  cache_dir: str | Path | None) -> None:  # fmt: skip
@@ -174,8 +174,8 @@ class FeaturePass(Pass):
         self._extractors: dict[str, Extractor] = {}
 
     def ask(self, extractor: Extractor, accumulator: A) -> Request[A]:
-        """Have accumulated the features of all images: `begin(dim, number of rows, device)`, then `add(features (B,
-        dim), rows (B,) int64 of the canonical order)` in any order, each row once."""
+        """Request that the features of all images be accumulated: `begin(dim, number of rows, device)`, then
+        `add(features (B, dim), rows (B,) int64 in canonical order)` in any order, each row once."""
         self._extractors.setdefault(_text(extractor.protocol), extractor)
         return self._request(accumulator, extractor=extractor.protocol)
 
@@ -198,14 +198,14 @@ class FeaturePass(Pass):
                     accumulator.add(features, rows)
 
 
-# Cache: one .npz of plain arrays for each key, written whole, never unpickled
+# Cache: one .npz of plain arrays per key, written atomically, never unpickled
 
 
 def load_arrays(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-    """The arrays kept for `key`, which is plain values; None when there are none, or the file is damaged."""
+    """Load the arrays stored for `key` (plain values); None if there are none or the file is damaged."""
     path, description = _path(folder, key)
     try:
-        # From memory: numpy leaves a file open that turns out to be no zip.
+        # Read from memory, because numpy leaves the file open if it turns out not to be a zip.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
@@ -214,7 +214,7 @@ def load_arrays(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] |
 
 
 def save_arrays(folder: Path, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
-    """Keep `arrays` for `key`; the file holds the key itself, too."""
+    """Store `arrays` for `key`; the file also contains the key itself."""
     path, description = _path(folder, key)
     return atomic_write(path, lambda file: np.savez(file, key=np.array(description), **arrays))  # type: ignore[arg-type]
 

@@ -1,7 +1,7 @@
-"""Fréchet distance between the features of real and of generated images.
+"""Fréchet distance between the features of real and generated images.
 
-Heusel et al. 2017 (arXiv:1706.08500) call it FID when the features are those of one particular Inception network; any
-other extractor's value carries that extractor's name, `fd_<extractor>`, and is never called FID.
+Heusel et al. 2017 (arXiv:1706.08500) call it FID, which refers to one particular Inception network; with any other
+extractor the value is named `fd_<extractor>` and never FID.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from wplus.evaluation.sampler import Sampling
 from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
-GROUPS_OF_A_HALF = 5  # of real images, for the floor's interval: their sums are kept, each as large as the covariance
-ROWS_AT_ONCE = 512  # of a group: what one matrix product takes in
+GROUPS_OF_A_HALF = 5  # per half of the real images, for the floor's interval; each keeps sums as large as a covariance
+ROWS_AT_ONCE = 512  # rows of a group that one matrix product processes
 
 DISTANCE = MetricInfo(
     meaning="How far the generated images are from the real ones, by mean and spread of their features; 0 is equal.",
@@ -48,8 +48,8 @@ FLOOR = MetricInfo(
 
 @dataclass
 class FeatureStatistics:
-    """Number, sum (dim,) and sum of outer products (dim, dim) of feature vectors, in float64: enough for mean and
-    covariance, also of a union or a rest."""
+    """Count, sum (dim,) and sum of outer products (dim, dim) of feature vectors, in float64. These determine mean and
+    covariance and can be added and subtracted for unions and differences of sets."""
 
     num: int
     total: Tensor
@@ -57,7 +57,7 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: Tensor) -> FeatureStatistics:
-        """Of features (N, dim), on their device."""
+        """Compute the statistics of features (N, dim), on their device."""
         x = features.detach().double()
         return cls(len(x), x.sum(dim=0), x.T @ x)
 
@@ -69,20 +69,21 @@ class FeatureStatistics:
 
     @property
     def mean(self) -> Tensor:
-        """(dim,)."""
+        """Mean (dim,)."""
         return self.total / self.num
 
     @property
     def covariance(self) -> Tensor:
-        """(dim, dim), unbiased: (sum x x^T - N m m^T) / (N - 1)."""
+        """Unbiased covariance (dim, dim): (sum x x^T - N m m^T) / (N - 1)."""
         return torch.addr(self.outer, self.mean, self.mean, alpha=-self.num).div_(self.num - 1)
 
 
 class GroupedStatistics(Accumulator):
-    """Statistics of features that are dealt to G groups: what a distance and its jackknife interval are made of.
+    """Statistics of features split into G groups, from which a distance and its jackknife interval are computed.
 
-    Row i goes to group (i // block) mod G: a block of rows (an image and its mirror image) stays together. Rows wait
-    until they take half the memory of the groups' sums: few never make these sums, many make few large products.
+    Row i goes to group (i // block) mod G, so a block of rows (an image and its mirror image) stays together. Rows are
+    buffered until they take half the memory of the groups' sums: small sets never allocate these sums, and large sets
+    need only a few large matrix products.
     """
 
     def __init__(self, num_groups: int = 1, *, block: int = 1) -> None:
@@ -92,7 +93,7 @@ class GroupedStatistics(Accumulator):
 
     def begin(self, dim: int, num: int, device: torch.device | str) -> None:
         self._num_waiting, room = 0, min(num, max(ROWS_AT_ONCE, dim) * self.num_groups)
-        # One block of memory: pieces all over it would keep the extractor from using the same memory again and again.
+        # One contiguous allocation: scattered pieces would keep the extractor from reusing the same memory.
         self._rows = torch.empty(room, dim, device=device)
         self._group_of = torch.empty(room, dtype=torch.int64, device=device)
 
@@ -108,7 +109,7 @@ class GroupedStatistics(Accumulator):
             self._num_waiting, features, groups = place.stop, features[num:], groups[num:]
 
     def merge(self) -> None:
-        """Add the sums of all processes and bring them to the CPU; a single process leaves rows that wait waiting."""
+        """Add up the sums of all processes and move them to the CPU; a single process keeps its buffered rows."""
         if self._sums or rank_and_world()[1] > 1:
             self._sum_up()
             self._rows = self._rows[:0].clone()
@@ -116,30 +117,30 @@ class GroupedStatistics(Accumulator):
                                             total(group.outer).cpu()) for group in self._sums]  # fmt: skip
 
     def _sum_up(self) -> None:
-        """The sums of all groups take in the rows that wait."""
+        """Add the buffered rows to the sums of all groups."""
         waiting = list(self._waiting())
         self._sums = [a + b for a, b in zip(self._sums, waiting, strict=True)] if self._sums else waiting
         self._num_waiting = 0
 
     def _waiting(self) -> Iterator[FeatureStatistics]:
-        """Of the rows that wait, group after group."""
+        """Yield the statistics of the buffered rows, one group at a time."""
         rows, group_of = self._rows[: self._num_waiting], self._group_of[: self._num_waiting]
         return (FeatureStatistics.of(rows[group_of == number]) for number in range(self.num_groups))
 
     @property
     def groups(self) -> Iterator[FeatureStatistics]:
-        """The groups' statistics on the CPU, one after the other; made for each call where rows still wait."""
+        """The groups' statistics on the CPU, one at a time; recomputed on each access while rows are still buffered."""
         if self._sums:
             return iter(self._sums)
         return (FeatureStatistics(group.num, group.total.cpu(), group.outer.cpu()) for group in self._waiting())
 
     @property
     def whole(self) -> FeatureStatistics:
-        """All groups together."""
+        """Statistics of all groups together."""
         return functools.reduce(operator.add, self.groups)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Numbers, sums and sums of products, stacked over the groups."""
+        """Return counts, sums and sums of outer products, stacked over the groups."""
         columns = zip(*((np.array(g.num), g.total.numpy(), g.outer.numpy()) for g in self.groups), strict=True)
         return {name: np.stack(column) for name, column in zip(("nums", "totals", "outers"), columns, strict=True)}
 
@@ -152,10 +153,10 @@ class GroupedStatistics(Accumulator):
 
 
 class FrechetReference:
-    """One side of the distance, prepared: its mean and a root of its covariance are computed once.
+    """One side of the distance, with its mean and a square root of its covariance precomputed.
 
-    `rows` (N, dim) are the features themselves, for few of them: centred, they are a root, and the decomposition of a
-    matrix (dim, dim) is saved.
+    For small sets `rows` (N, dim) can pass the features themselves: once centred, they are such a root, which saves the
+    decomposition of a (dim, dim) matrix.
     """
 
     def __init__(self, statistics: FeatureStatistics, *, rows: Tensor | None = None) -> None:
@@ -165,19 +166,19 @@ class FrechetReference:
             self.root = (rows.double() - self.mean) / (len(rows) - 1) ** 0.5
             return
         values, vectors = torch.linalg.eigh(covariance)
-        # R (rank, dim) with R^T R the covariance, without the directions that only rounding gives a variance.
+        # R (rank, dim) with R^T R the covariance, without directions whose variance is only rounding error.
         kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
         self.root = (vectors[:, kept] * values[kept].sqrt()).T
 
     def distance(self, statistics: FeatureStatistics) -> float:
-        """|m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)), the squared 2-Wasserstein distance of two Gaussians.
+        """Return |m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)), the squared 2-Wasserstein distance between two Gaussians.
 
-        tr sqrt(S1 S2) = tr sqrt(R S2 R^T) with R^T R = S1, and R S2 R^T is symmetric and positive: its eigenvalues
-        exist and are real, where a matrix square root of S1 S2 may fail or turn complex (Dowson & Landau 1982).
+        tr sqrt(S1 S2) = tr sqrt(R S2 R^T) with R^T R = S1. R S2 R^T is symmetric positive semidefinite, so its
+        eigenvalues are real, whereas a matrix square root of S1 S2 may fail or be complex (Dowson & Landau 1982).
         """
         mean, covariance = statistics.mean.to(self.mean), statistics.covariance.to(self.root)
         trace, inner = covariance.trace(), self.root @ covariance
-        del covariance  # these matrices are most of what the metric holds
+        del covariance  # these matrices account for most of the metric's memory
         inner = inner @ self.root.T
         trace_of_root = torch.linalg.eigvalsh(inner).clamp_min(0).sqrt().sum()
         squared = (self.mean - mean).square().sum() + self.trace + trace - 2 * trace_of_root
@@ -185,12 +186,12 @@ class FrechetReference:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Fréchet distance of two sets of features from their statistics; symmetric, 0 for equal ones."""
+    """Fréchet distance between two sets of features, from their statistics; symmetric, and 0 for equal statistics."""
     return FrechetReference(a).distance(b)
 
 
 class FrechetEstimates:
-    """Distance of a reference from samples in groups, with 95 % jackknife intervals; a single group has none."""
+    """Distance between a reference and grouped samples, with 95 % jackknife intervals (none for a single group)."""
 
     def __init__(self, reference: FrechetReference, groups: GroupedStatistics) -> None:
         whole = groups.whole
@@ -200,7 +201,7 @@ class FrechetEstimates:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the distance at the number of samples that there are."""
+        """Interval of the distance at the actual number of samples."""
         if not self._without:
             return None
         low, high = jackknife_interval(self.value, self._without)
@@ -208,14 +209,14 @@ class FrechetEstimates:
 
     @property
     def at_infinity(self) -> tuple[float, tuple[float, float]]:
-        """The distance at infinitely many samples, and its interval.
+        """The distance extrapolated to infinitely many samples, and its interval.
 
-        At N samples the distance is D + c / N to first order (Chong & Forsyth 2020, arXiv:1911.07023, who call D
-        FID-infinity). They fit a line to 15 random subsets, from a tenth of the samples up, and small subsets bend it.
-        Here the line goes through all G groups and the mean over all choices of G - 1: G v - (G - 1) mean(v_g), which
-        is also the jackknife's estimate without bias (Quenouille 1956), with its interval. From three samples to a
-        feature on it has a third to a half of the 15 subsets' spread and a tenth of their bias. It may fall below zero
-        where D is close to it: cutting that off would be a bias again.
+        With N samples the distance is D + c / N to first order (Chong & Forsyth 2020, arXiv:1911.07023, who call D
+        FID-infinity). They fit a line to 15 random subsets, the smallest a tenth of the samples, where the relation is
+        no longer linear. Here the line passes through all G groups and the mean over all choices of G - 1 groups:
+        G v - (G - 1) mean(v_g), which is also the bias-corrected jackknife estimate (Quenouille 1956), with its
+        interval. From three samples per feature on, it has a third to a half of the spread of the 15 subsets and a
+        tenth of their bias. It may be negative when D is close to zero; clipping it would reintroduce bias.
         """
         num_groups = len(self._without)
         value = num_groups * self.value - (num_groups - 1) * sum(self._without) / num_groups
@@ -223,8 +224,7 @@ class FrechetEstimates:
 
 
 def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, float] | None]:
-    """Distance between the even and the odd groups, and its 95 % interval, the jackknife's of two samples; two groups
-    give none."""
+    """Distance between even and odd groups, and its 95 % two-sample jackknife interval (None for two groups)."""
     halves = [list(groups.groups)[start::2] for start in range(2)]
     one, other = (functools.reduce(operator.add, half) for half in halves)
     of_one, of_other = FrechetReference(one), FrechetReference(other)
@@ -244,19 +244,19 @@ def fd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
        mirror: str = "none", floor: str = "halves", num_groups: int = 10, extrapolate: bool = False,
        truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
        noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield the Fréchet distance of generated from real images, that at infinity where asked for, and a yardstick.
+    """Yield the Fréchet distance between generated and real images, optionally its extrapolation, and a floor.
 
     Args:
-        extractor: its name is part of the results', see `wplus.evaluation.names`.
-        num_generated: all Fréchet distances are biased upwards by small numbers; compare at equal ones only.
-        num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
-        mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
-        floor: "halves" also yields `<name>_real_halves`, the distance between two halves of the real images: what the
-            same data scores against itself at half the number. "none" does not.
-        num_groups: of generated images, for the interval (jackknife; the real images taken as given); 0: no interval,
-            of the floor neither, which otherwise has that of five groups of each half.
+        extractor: its name is part of the result names, see `wplus.evaluation.names`.
+        num_generated: small samples bias Fréchet distances upwards; compare only at equal numbers.
+        num_real: number of real images; None uses all given images, "all" rejects a subset of the data set.
+        mirror: "x" adds a left-right flipped copy of every real image, for generators trained with flips.
+        floor: "halves" also yields `<name>_real_halves`, the distance between two halves of the real images, i.e. what
+            the data scores against itself at half the sample size; "none" does not.
+        num_groups: groups of generated images for the jackknife interval (real images taken as given); 0: no interval,
+            for the floor either, which otherwise uses five groups per half.
         extrapolate: also yields `<name>_infinity`, see `FrechetEstimates.at_infinity`; it corrects for the number of
-            generated images, not for that of the real ones.
+            generated images, not of real ones.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))

@@ -1,7 +1,7 @@
-"""Inception score: is it clear what each generated image shows, and do all together show many things.
+"""Inception score: whether generated images are individually recognisable and collectively diverse.
 
-Salimans et al. 2016 (arXiv:1606.03498). The real images take no part, and the score is of little use where the
-classifier knows none of the classes. It is called is50k with the Inception network that it was defined by,
+Salimans et al. 2016 (arXiv:1606.03498). Real images are not used, and the score means little if the classifier was
+trained on other classes. It is named is50k with the Inception network it was defined with, and
 `class_score_<extractor>` with any other classifier.
 """
 
@@ -22,7 +22,7 @@ from wplus.evaluation.sampler import Sampling
 from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
-NUM_SPLITS = 10  # of the definition
+NUM_SPLITS = 10  # as defined
 SCORE = MetricInfo(
     meaning="Do generated images show clear things, and many of them: from 1, nothing clear or all alike, upwards.",
     direction="higher",
@@ -31,15 +31,15 @@ DEVIATION = MetricInfo(meaning="Standard deviation of the score from one part of
 
 
 def split_scores(logits: Tensor, num_splits: int = NUM_SPLITS) -> Tensor:
-    """exp(mean KL(p(y|x) || p(y))) of each of `num_splits` parts of logits (N, classes): (num_splits,) float64.
+    """Return exp(mean KL(p(y|x) || p(y))) of each of `num_splits` parts of logits (N, classes): (num_splits,) float64.
 
-    Parts follow the given order, from i N / splits to (i + 1) N / splits, as in the authors' code; p(y) is the part's.
+    Part i spans i N / splits to (i + 1) N / splits in the given order, as in the authors' code; p(y) is per part.
     """
     bounds, scores = [index * len(logits) // num_splits for index in range(num_splits + 1)], []
     for start, stop in pairwise(bounds):
         log_p = logits[start:stop].double().log_softmax(dim=1)
         log_marginal = log_p.logsumexp(dim=0) - torch.tensor(float(len(log_p)), dtype=torch.float64).log()
-        # A class that no image can be of has -inf in both: p is 0 there, and so is its part of the sum.
+        # A class that is impossible for every image has -inf in both terms; p is 0 there, and so is its contribution.
         divergence = torch.where(log_p.exp() > 0, log_p.exp() * (log_p - log_marginal), 0.0)
         scores.append(divergence.sum(dim=1).mean().exp())
     return torch.stack(scores)
@@ -48,13 +48,13 @@ def split_scores(logits: Tensor, num_splits: int = NUM_SPLITS) -> Tensor:
 def inception_score(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_000,
                     num_splits: int = NUM_SPLITS, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
                     noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield the mean of the scores of parts of the generated images with its interval (Student's t), then their
-    standard deviation.
+    """Yield the mean score over parts of the generated images with its interval (Student's t), then their standard
+    deviation.
 
     Args:
-        extractor: one with `logits`.
+        extractor: must have `logits`.
         num_generated, ...: which images, as in `wplus.evaluation.frechet.fd`; scores grow with their number.
-        num_splits: parts.
+        num_splits: number of parts.
     """
     if not hasattr(extractor, "logits"):
         raise UserError(f"The extractor {extractor.name} tells no classes apart: choose effnet_lite0 or inception.")

@@ -1,7 +1,7 @@
-"""Kernel distance between the features of real and of generated images: unbiased whatever the number of images.
+"""Kernel distance between the features of real and generated images, unbiased for any number of images.
 
-Binkowski et al. 2018 (arXiv:1801.01401) call it KID when the features are those of one particular Inception network;
-any other extractor's value is called `kd_<extractor>`.
+Binkowski et al. 2018 (arXiv:1801.01401) call it KID, which refers to one particular Inception network; with any other
+extractor the value is named `kd_<extractor>`.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from wplus.evaluation.sampler import Sampling
 from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
-NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # of the definition, as NVlabs and torch-fidelity have it
+NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # as defined, and as in NVlabs' code and torch-fidelity
 
 DISTANCE = MetricInfo(
     meaning="How far the generated images are from the real ones as sets, without the bias of small numbers: 0 is "
@@ -35,8 +35,8 @@ DEVIATION = MetricInfo(meaning="Standard deviation of the kernel distance from o
 class KernelDistances:
     """Unbiased estimates of the squared maximum mean discrepancy.
 
-    subsets        (S,) one for each pair of subsets, float64
-    without_group  (G,) of all images but one group of the generated ones, up to a constant of the real images
+    subsets        (S,) one estimate per pair of subsets, float64
+    without_group  (G,) estimates leaving out one group of generated images, up to a constant of the real images
     """
 
     subsets: Tensor
@@ -49,15 +49,15 @@ class KernelDistances:
 
     @property
     def std(self) -> float:
-        """Standard deviation over subsets (divided by their number, as libraries do)."""
+        """Standard deviation over subsets (normalised by their number, as other libraries do)."""
         return float(self.subsets.std(correction=0))
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the mean; None without groups.
 
-        Two things make it uncertain: which images were generated (delete-a-group jackknife, Student's t with G-1
-        degrees of freedom), and which subsets were drawn of them (variance over subsets / their number).
+        It covers two sources of uncertainty: which images were generated (delete-a-group jackknife, Student's t with
+        G-1 degrees of freedom), and which subsets were drawn from them (variance over subsets / their number).
         """
         num = len(self.without_group)
         if num < 2:
@@ -71,11 +71,11 @@ class KernelDistances:
 def ask_kernel_distances(
     pairs: Pairs, *, num_subsets: int, subset_size: int, num_groups: int, seed: int
 ) -> Callable[[], KernelDistances]:
-    """Ask for the kernel's sums over subsets and groups of images; what is returned reads them.
+    """Request the kernel sums over subsets and groups of images; the returned function evaluates the distances.
 
-    Of m images x and m images y, MMD^2 = sum_{i != j} (k(x_i, x_j) + k(y_i, y_j)) / (m (m - 1))
-    - 2 sum_ij k(x_i, y_j) / m^2. Subset s takes m images of either side without replacement, by random numbers of
-    (seed, side, s). Groups deal the generated images in turn.
+    For m images x and m images y, MMD^2 = sum_{i != j} (k(x_i, x_j) + k(y_i, y_j)) / (m (m - 1))
+    - 2 sum_ij k(x_i, y_j) / m^2. Subset s draws m images from each side without replacement, seeded by
+    (seed, side, s). Generated images are assigned to groups round-robin.
     """
     num_x, num_y = pairs.num_real, pairs.num_generated
     m = min(num_x, num_y, subset_size)
@@ -93,7 +93,7 @@ def ask_kernel_distances(
 
     def distances() -> KernelDistances:
         subsets = (xx.value.sums + yy.value.sums) / (m * (m - 1)) - 2 * xy.value.sums / m**2
-        # A group's pairs with all are left out from both sides, its own were in both.
+        # Subtract the group's pairs with all images from both sides, and add back its own pairs, subtracted twice.
         with_all, with_x = of_group_and_all.value.sums, of_all_and_group.value.sums
         within = (with_all.sum() - 2 * with_all + of_group.value.sums) / (num_left * (num_left - 1))
         between = (with_x.sum() - with_x) / (num_left * num_x)
@@ -103,7 +103,7 @@ def ask_kernel_distances(
 
 
 def in_subsets(num_subsets: int, size: int, num_images: int, seed: int, *, side: int) -> Tensor:
-    """(num_subsets, num_images) float64: 1 where an image is in a subset, else 0."""
+    """Return membership indicators (num_subsets, num_images) float64: 1 where an image is in a subset, else 0."""
     chosen = torch.zeros(num_subsets, num_images, dtype=torch.float64)
     for subset in range(num_subsets):
         rng = np.random.default_rng([seed, side, subset])
@@ -114,7 +114,7 @@ def in_subsets(num_subsets: int, size: int, num_images: int, seed: int, *, side:
 def kernel_distances(real: Tensor, generated: Tensor, *, num_subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE,
                      num_groups: int = 10, seed: int = 0,
                      device: torch.device | str = "cpu") -> KernelDistances:  # fmt: skip
-    """Kernel distances of features (N, dim) and (M, dim); subsets are of min(N, M, subset_size) vectors."""
+    """Kernel distances between features (N, dim) and (M, dim); subsets have min(N, M, subset_size) vectors."""
     options = {"num_subsets": num_subsets, "subset_size": subset_size, "num_groups": num_groups, "seed": seed}
     return ask_kernel_distances(Pairs.of(real, generated, device), **options)()
 
@@ -126,11 +126,11 @@ def kd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
        mirror: str = "none", num_subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE, num_groups: int = 10,
        truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
        noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield the kernel distance with an interval, then its standard deviation over subsets where these differ.
+    """Yield the kernel distance with an interval, then its standard deviation over subsets if these differ.
 
     Args:
-        num_subsets, subset_size: the definition has 100 subsets of 1000 images, or of all where there are fewer.
-        num_groups: of generated images, for the interval; 0: no interval.
+        num_subsets, subset_size: the definition uses 100 subsets of 1000 images, or of all images if there are fewer.
+        num_groups: groups of generated images for the interval; 0: no interval.
         num_generated, num_real, mirror, ...: which images, as in `wplus.evaluation.frechet.fd`.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))

@@ -1,4 +1,4 @@
-"""Classes of generated and of real images, for metrics of conditional generators."""
+"""Generated and real images with their classes, for metrics of conditional generators."""
 
 from dataclasses import dataclass
 
@@ -22,12 +22,12 @@ class Labelled:
     classes: Tensor
 
     def first(self, num: int) -> "Labelled":
-        """The first so many."""
+        """The first `num` images with their classes."""
         return Labelled(self.images[:num], self.classes[:num])
 
 
 def check_conditional(context: EvalContext) -> None:
-    """UserError unless generator and real images have labels."""
+    """Raise UserError unless generator and real images have labels."""
     generator, real = context.generator, context.real
     if not generator.c_dim:
         raise UserError("This metric needs a conditional generator, and this one was trained without labels.")
@@ -41,22 +41,22 @@ def check_conditional(context: EvalContext) -> None:
 
 
 def classes_of(labels: Tensor | None) -> Tensor:
-    """int64 (N,) of labels (N, c_dim); UserError for those that are no marks of one class each."""
+    """Classes int64 (N,) of labels (N, c_dim); UserError unless the labels are one-hot."""
     if labels is None or not bool(((labels == 0) | (labels == 1)).all() and (labels.sum(dim=1) == 1).all()):
         raise UserError("A metric of classes needs labels of one class each: zeros, and a single one.")
     return labels.argmax(dim=1)
 
 
 def real_in_order(images: ImageSet, num: int, *, max_px: int) -> Labelled:
-    """The `num` images with the smallest digests, in that order: no order of files changes anything."""
+    """The `num` images with the smallest digests, in that order, so that the order of files does not matter."""
     order, _ = by_digest(images.digests, min(num, len(images)))
     parts = [averaged_down(images.batch(part)[0], max_px) for part in order.split(256)]
     return Labelled(torch.cat(parts), classes_of(images.labels)[order])
 
 
 def made(context: EvalContext, num: int, sampling: Sampling = PLAIN, *, max_px: int) -> Labelled:
-    """Generated images 0 .. num-1 with the classes that they were asked for, each class equally often; on the CPU, the
-    same on any number of processes."""
+    """Generate images 0 .. num-1 with the classes they are conditioned on, each class equally often; on the CPU,
+    independent of the number of processes."""
     generator = context.generator
     classes = _dealt(generator.c_dim, num, context.seed)
     ours, images = distributed.share(index_batches(num, context.batch_size)), []
@@ -71,12 +71,12 @@ def made(context: EvalContext, num: int, sampling: Sampling = PLAIN, *, max_px: 
 
 
 def averaged_down(images: Tensor, max_px: int) -> Tensor:
-    """uint8 images (N, C, H, W), H a power of two, as ones of at most max_px."""
+    """Average uint8 images (N, C, H, W), H a power of two, down to at most max_px."""
     factor = images.shape[3] // max_px
     return images if factor <= 1 else F.avg_pool2d(images.float(), factor).round().to(torch.uint8)
 
 
 def _dealt(num_classes: int, num: int, seed: int) -> Tensor:
-    """(num,): one class after the other, from one that the seed draws."""
+    """Classes (num,) in rotation, starting from one drawn by the seed."""
     first = torch.randint(num_classes, (), generator=sample_rng(seed, LABEL, 0))
     return (torch.arange(num) + first) % num_classes

@@ -1,9 +1,9 @@
-"""Are the generated images like real ones, and are all kinds of real images among them: two answers for two questions.
+"""Fidelity and diversity of generated images, measured separately.
 
 Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991) and density and coverage (Naeem et al. 2020,
-arXiv:2002.09797). All put a ball around an image, in feature space, that reaches to its k-th nearest neighbour in its
-own set, the image itself not counted, and ask which images of the other set are in it. Answers are those of float64
-distances; NVlabs' code compares them in float16.
+arXiv:2002.09797). Each places a ball around every image in feature space, with the distance to its k-th nearest
+neighbour in its own set (excluding itself) as radius, and tests which images of the other set fall into it. Distances
+are compared in float64; NVlabs' code uses float16.
 """
 
 from collections.abc import Iterator
@@ -38,28 +38,28 @@ DENSITY = MetricInfo(
 COVERAGE = MetricInfo(
     meaning="Part of the real images that have a generated one close by: none is missing; 1 is all.", direction="higher"
 )
-PRECISION_K, DENSITY_K = 3, 5  # of the papers
+PRECISION_K, DENSITY_K = 3, 5  # as in the papers
 
 
 def ask_precision_recall(pairs: Pairs, k: int) -> tuple[Request[InBalls], Request[InBalls]]:
-    """In how many balls of real images each generated one lies, and the other way round; the surface belongs to a
-    ball, as in the authors' code."""
+    """Request how many balls around real images contain each generated image, and vice versa. Balls are closed, as in
+    the authors' code."""
     of_real, of_generated = (side.ask(NeighbourSquares(k)) for side in (pairs.real, pairs.generated))
     return (pairs.cross.ask(InBalls(of_real, around="rows", is_closed=True)),
             pairs.cross.ask(InBalls(of_generated, around="cols", is_closed=True)))  # fmt: skip
 
 
 def ask_density_coverage(pairs: Pairs, k: int) -> Request[InBalls]:
-    """In how many balls of real images each generated one lies, and which balls are met. The surface does not belong
-    to a ball, as in the authors' code: one of radius 0, of an image that occurs more than k times, is never met."""
+    """Request how many balls around real images contain each generated image, and which balls contain any. Balls are
+    open, as in the authors' code: one of radius 0, around an image that occurs more than k times, is always empty."""
     return pairs.cross.ask(InBalls(pairs.real.ask(NeighbourSquares(k)), around="rows", is_closed=False))
 
 
 def precision_recall(
     real: Tensor, generated: Tensor, *, k: int = PRECISION_K, device: torch.device | str = "cpu"
 ) -> tuple[float, float]:
-    """Of features (N, dim) and (M, dim): the part of the generated vectors that lie in a real one's ball, and the part
-    of the real ones that lie in a generated one's."""
+    """For features (N, dim) and (M, dim), return the fraction of generated vectors that lie in a ball around a real
+    one, and the fraction of real vectors that lie in a ball around a generated one."""
     precision, recall = ask_precision_recall(Pairs.of(real, generated, device), k)
     return mean(precision.value.counts > 0), mean(recall.value.counts > 0)
 
@@ -67,21 +67,21 @@ def precision_recall(
 def density_coverage(
     real: Tensor, generated: Tensor, *, k: int = DENSITY_K, device: torch.device | str = "cpu"
 ) -> tuple[float, float]:
-    """Of features (N, dim) and (M, dim): the mean over generated vectors of the number of real balls that they lie in,
-    divided by k, and the part of the real balls with a generated vector in them."""
+    """For features (N, dim) and (M, dim), return the mean number of real balls that a generated vector lies in, divided
+    by k, and the fraction of real balls that contain a generated vector."""
     found = ask_density_coverage(Pairs.of(real, generated, device), k).value
     return mean(found.counts) / k, mean(found.met)
 
 
 def mean(values: Tensor) -> float:
-    """Of booleans or whole numbers (N,)."""
+    """Mean of booleans or integers (N,)."""
     return float(values.double().mean())
 
 
 def mean_count_interval(counts: np.ndarray, *, seed: int, num_resamples: int = 1000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of small whole numbers (N,).
+    """95 % percentile bootstrap interval of the mean of small integers (N,).
 
-    How often each value occurs in a resample is multinomial, so that no resample has to be drawn image by image.
+    The value counts of a resample are multinomial, so no resample has to be drawn image by image.
     """
     values, occurrences = np.unique(counts, return_counts=True)
     rng = np.random.default_rng(seed)
@@ -96,14 +96,14 @@ def mean_count_interval(counts: np.ndarray, *, seed: int, num_resamples: int = 1
 def pr(context: EvalContext, *, extractor: Extractor, k: int = PRECISION_K, num_generated: int = 10_000,
        num_real: int | str | None = None, mirror: str = "none", truncation_psi: float = 1.0,
        truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield improved precision, then recall, with intervals over the images that are counted, the balls as given.
+    """Yield improved precision, then recall, with intervals over the images counted, taking the balls as given.
 
-    They are named pr50k3_full_precision and pr50k3_full_recall under the papers' protocol.
+    Under the papers' protocol they are named pr50k3_full_precision and pr50k3_full_recall.
 
     Args:
-        k: the neighbour that a ball reaches to.
+        k: which nearest neighbour sets the radius of a ball.
         num_generated, num_real, mirror, ...: which images, as in `wplus.evaluation.frechet.fd`; values depend on the
-            numbers of images, compare at equal ones only.
+            numbers of images, so compare only at equal numbers.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     real, protocol = _real_images(context, extractor, k, generated, num=num_real, mirror=mirror)
@@ -123,7 +123,7 @@ def pr(context: EvalContext, *, extractor: Extractor, k: int = PRECISION_K, num_
 def dc(context: EvalContext, *, extractor: Extractor, k: int = DENSITY_K, num_generated: int = 10_000,
        num_real: int | str | None = None, mirror: str = "none", truncation_psi: float = 1.0,
        truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield density, then coverage, which one outlier among the images cannot spoil; options as in `pr`."""
+    """Yield density, then coverage, which are robust to single outliers; options as in `pr`."""
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     real, protocol = _real_images(context, extractor, k, generated, num=num_real, mirror=mirror)
     balls = ask_density_coverage(pairs_of(context, extractor, real, generated), k)
@@ -143,7 +143,7 @@ def dc(context: EvalContext, *, extractor: Extractor, k: int = DENSITY_K, num_ge
 def _real_images(
     context: EvalContext, extractor: Extractor, k: int, generated: FeaturePass, *, num: int | str | None, mirror: str
 ) -> tuple[FeaturePass, dict[str, Any]]:
-    """The pass over them, and the protocol; UserError where either side has too few for a k-th neighbour."""
+    """Return the pass over the real images and the protocol; UserError if either side is too small for k neighbours."""
     if not 1 <= k < generated.num:
         raise UserError(f"k must be from 1 to one less than the {generated.num} generated images, got {k}.")
     real = context.real_images(num=num, mirror=mirror)
@@ -155,7 +155,7 @@ def _real_images(
 def _proportion(
     info: MetricInfo, name: str, inside: Tensor, images: FeaturePass, protocol: dict[str, Any]
 ) -> MetricResult:
-    """The part of a pass's images that are inside; an image and its mirror image count once in the interval."""
+    """Fraction of a pass's images that are inside; an image and its mirror image count once in the interval."""
     method = {"interval": "95 %, Wilson's score interval over the images that are counted, balls as given"}
     interval = proportion_interval(value := mean(inside), images.source.num)
     return MetricResult.of(info, name, value, protocol=protocol | method, interval=interval)

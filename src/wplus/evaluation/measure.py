@@ -1,9 +1,9 @@
-"""The loop that runs metrics, and what shows and logs their results.
+"""Run metrics, and display and log their results.
 
-A metric is a function `metric(context, *, options) -> Iterator[MetricResult]`. The call checks the options and asks for
-what it will read of the images (`context.generated(...).ask(...)`); the iterator that it returns measures. All are
-called before the first is iterated, so that what they need alike is computed once. A new metric is one such function
-and one file in configs/metrics/.
+A metric is a function `metric(context, *, options) -> Iterator[MetricResult]`. The call checks the options and requests
+the image features it needs (`context.generated(...).ask(...)`); iterating over its return value does the measuring. All
+metrics are called before any is iterated, so shared inputs are computed only once. To add a metric, write one such
+function and one file in configs/metrics/.
 """
 
 import re
@@ -22,23 +22,23 @@ from wplus.pretrained.seen import marked_result
 from wplus.tracking import Tracker
 
 Metric = Callable[[EvalContext], Iterator[MetricResult]]
-_NUM_SHOWN = 6  # numbers of a method in a terminal
-_SHORT = re.compile(r"(?![0-9a-f]{12,}$)[A-Za-z][\w+ -]{0,31}")  # a word or a few, and no digest
+_NUM_SHOWN = 6  # numbers per method shown in a terminal
+_SHORT = re.compile(r"(?![0-9a-f]{12,}$)[A-Za-z][\w+ -]{0,31}")  # one or a few words, but not a digest
 
 
 def measure(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[MetricResult]:
-    """All results of `measured`, one after the other."""
+    """Yield all results of `measured`, one after another."""
     for results in measured(context, metrics):
         yield from results
 
 
 def measured(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Iterator[MetricResult]]:
-    """Call every metric, and give, for each, its results as they come. UserError, before anything is measured, for what
-    a metric refuses. Protocols get the seconds it took until then; numbers of nets that have taught the generator are
-    marked (`wplus.pretrained.seen`).
+    """Call every metric and return an iterator that yields, for each, its results as they are computed. Raises
+    UserError before anything is measured if a metric rejects its options. Each protocol gets the seconds elapsed so
+    far; results from nets that were used to train the generator are marked (`wplus.pretrained.seen`).
 
-    What several metrics share is part of the seconds of the first that needs it; what is done with a result before the
-    next one is asked for is not.
+    Work shared by several metrics counts towards the first one that needs it; time the caller spends on a result
+    before requesting the next does not count.
     """
     if context.samples is None and "generator" not in context.models.networks:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
@@ -56,9 +56,9 @@ def _timed(results: Iterator[MetricResult], *, saw: Collection[str]) -> Iterator
 
 
 def report(metrics: Iterable[Iterable[MetricResult]], tracker: Tracker) -> Iterator[MetricResult]:
-    """Pass on the results of each metric as they come, and log them when it ends, be it by an error.
+    """Pass on the results of each metric as they are computed, and log them when it finishes, even with an error.
 
-    A table of all is logged at the end.
+    A table of all results is logged at the end.
     """
     rows = []
     for results in metrics:
@@ -87,10 +87,10 @@ def report(metrics: Iterable[Iterable[MetricResult]], tracker: Tracker) -> Itera
 
 
 def table(results: Iterable[MetricResult]) -> RenderableType:
-    """Name, value with an arrow to better ones, 95 % interval, and the protocol in a few words.
+    """Build a table: name, value with an arrow showing which direction is better, 95 % interval, short protocol.
 
-    Numbers called GROUP/METHOD/NUMBER make a row for each method, with the first few numbers; the whole of it is
-    GROUP/table.md in the output folder. Behind the method's name stands its `caveat`, where its protocol has one.
+    Numbers named GROUP/METHOD/NUMBER become one row per method with the first few numbers; the full table is
+    GROUP/table.md in the output folder. If a method's protocol has a `caveat`, it follows the method's name.
     """
     every = list(results)
     rows = [result for result in every if not _is_of_method(result)]
@@ -109,12 +109,12 @@ def _methods(group: str, results: Iterable[MetricResult]) -> RenderableType:
     for result in results:
         _, method, number = result.name.split("/", 2)
         values.setdefault(with_caveat(method, result.protocol.get("caveat")), {})[number] = result.value
-        # One word below the other: all fit into 80 columns.
+        # One word per line, so that the table fits into 80 columns.
         headings[number] = f"{number}_{ARROWS[result.direction]}".rstrip("_").replace("_", "\n")
     shown = list(headings)[:_NUM_SHOWN]
     caption = f"{len(shown)} of {len(headings)} numbers; all with intervals: {group}/table.md in the output folder"
     rows = Table(box=None, header_style="bold", pad_edge=False)
-    rows.add_column(group, overflow="fold")  # rather this than the numbers
+    rows.add_column(group, overflow="fold")  # fold the names rather than the numbers
     for number in shown:
         rows.add_column(headings[number], justify="right", no_wrap=True)
     for method, each in values.items():
@@ -123,13 +123,13 @@ def _methods(group: str, results: Iterable[MetricResult]) -> RenderableType:
 
 
 def with_caveat(method: str, caveat: str | None) -> str:
-    """A method's name as tables show it: with what must be said of all its numbers, where there is such a thing."""
+    """Return a method's name as tables show it, followed by its caveat if it has one."""
     return f"{method} ({caveat})" if caveat else method
 
 
 def _rows(results: Iterable[MetricResult]) -> Table:
     rows, before = Table(box=None, header_style="bold"), None
-    rows.add_column("metric", overflow="fold")  # a name that is cut is no name
+    rows.add_column("metric", overflow="fold")  # never truncate a name
     rows.add_column("value", justify="right", no_wrap=True)
     rows.add_column("95 % interval", justify="right")
     rows.add_column("measured with")
@@ -146,7 +146,7 @@ def _rows(results: Iterable[MetricResult]) -> Table:
 
 
 def in_words(protocol: Mapping[str, Any]) -> str:
-    """The numbers and the short words of a protocol, as `key value, ...`; the whole of it stands in result.json."""
+    """Format a protocol's numbers and short strings as `key value, ...`; the full protocol is in result.json."""
     short = {key: value for key, value in protocol.items() if not isinstance(value, bool)
              and (isinstance(value, int | float) or (isinstance(value, str) and _SHORT.fullmatch(value)))}  # fmt: skip
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in short.items())

@@ -1,9 +1,9 @@
-"""Names of distribution metrics: a famous name only for the famous protocol, every other name says what it stands for.
+"""Names of distribution metrics. Established names are reserved for their exact protocol; others state what differs.
 
-Famous are the names of NVlabs' metrics (Karras et al. 2020, arXiv:2006.06676): fid50k_full, kid50k_full, is50k on
-TensorFlow's Inception network, pr50k3_full on VGG16. They stand for 50,000 images of a generator's moving average,
-without truncation and with the stored noise, and all real images without flips. The other names say truncation, noise,
-a generator that is no average, and flips in the same words, but not which images and how many.
+The established names are those of NVlabs' metrics (Karras et al. 2020, arXiv:2006.06676): fid50k_full, kid50k_full,
+is50k with TensorFlow's Inception network, pr50k3_full with VGG16. They stand for 50,000 images from a generator's
+moving average, without truncation and with stored noise, and all real images without flips. Names with other extractors
+also state truncation, noise, non-averaged weights and flips, but not which images were used or how many.
 """
 
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from typing import Any
 
 FAMOUS_NUM = 50_000
 INCEPTION, VGG16 = "inception", "vgg16"
-LIVE = ("live", "G", "g")  # what files call a generator whose weights are not the moving average
+LIVE = ("live", "G", "g")  # names in files for a generator whose weights are not the moving average
 
 
 def distribution_name(
     family: str, stand_in: str, protocol: Mapping[str, Any], *, famous: str, famous_extractor: str | None = INCEPTION
 ) -> str:
-    """The name of a metric, from the protocol of its extractor and its images; no `num_real`: of generated ones alone.
+    """Build a metric's name from the protocol of its extractor and images (no `num_real`: generated images only).
 
-    famous    the name under the famous protocol, as "fid50k_full"
-    family    how the name begins under another protocol with the famous extractor: "fid" gives fid_10000, and what
-              else differs is appended: fid_10000_psi0.7
-    stand_in  how it begins with any other extractor: "fd" gives fd_<extractor>, fd_<extractor>_psi0.7
-    famous_extractor  None for a metric without a famous name
+    famous    the name under the established protocol, such as "fid50k_full"
+    family    prefix for other protocols with the established extractor: "fid" gives fid_10000, and further
+              differences are appended: fid_10000_psi0.7
+    stand_in  prefix for any other extractor: "fd" gives fd_<extractor>, fd_<extractor>_psi0.7
+    famous_extractor  None for a metric without an established name
     """
     flips = ["mirror"] * (protocol.get("mirror", "none") != "none")
     if protocol["extractor"] != famous_extractor:
@@ -35,7 +35,7 @@ def distribution_name(
 
 
 def is_live(protocol: Mapping[str, Any]) -> bool:
-    """Whether the generator's weights are those of its last step, not their moving average."""
+    """Whether the generator's weights are those of the last training step rather than their moving average."""
     return protocol.get("weights") in LIVE
 
 

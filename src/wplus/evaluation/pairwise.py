@@ -1,5 +1,5 @@
-"""Every vector of one set with every vector of another, once: kernel distance, precision, recall, density and coverage
-all need the same inner products. They are made block by block in float64; the matrix of all pairs is never held.
+"""All pairs of vectors from two sets, computed once: kernel distance, precision, recall, density and coverage all need
+the same inner products. They are computed block by block in float64; the full matrix is never stored.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import A, Accumulator, FeaturePass, FeatureRows, Pass, Progress, Request
 from wplus.pretrained.extractor import Extractor
 
-BLOCK = 1024  # vectors of either set in a block, which is 8 MB
+BLOCK = 1024  # vectors of each set in a block, which takes 8 MB
 SAME = 1e-11
-"""Two vectors are the same when their squared distance is below this part of the sum of their squared lengths: in
-float32 a net gives one image features that differ by a millionth from one batch to another."""
-TIE = 1e-9  # relative difference of squared distances that is rounding; the two are equal then
+"""Two vectors are considered identical if their squared distance is below this fraction of the sum of their squared
+norms: in float32, a net's features of the same image differ by about one part in a million between batches."""
+TIE = 1e-9  # squared distances within this relative difference are considered equal
 
 
 @dataclass(frozen=True)
 class Block:
-    """All pairs of a part of one set, its rows (R), with a part of another, its columns (C), float64.
+    """All pairs of some vectors of one set (R rows) with some of another (C columns), float64.
 
-    squares      |x - y|^2 (R, C), exactly 0 for vectors that are the same
+    squares      |x - y|^2 (R, C), exactly 0 for identical vectors
     products     x.y / dim (R, C)
-    on_diagonal  row i and column i are one and the same vector of one set
+    on_diagonal  whether row i and column i are the same vector of a single set
     """
 
     rows: slice
@@ -42,22 +42,22 @@ class Block:
 
     @cached_property
     def kernel(self) -> Tensor:
-        """(R, C): (x.y / dim + 1)^3, the kernel of KID; 0 where a vector meets itself."""
+        """KID's kernel (x.y / dim + 1)^3, (R, C); 0 where a vector is paired with itself."""
         base = self.products + 1
         kernel = base * base * base
         return kernel.fill_diagonal_(0) if self.on_diagonal else kernel
 
     @property
     def transposed(self) -> Block:
-        """The same pairs, seen from the other side."""
+        """The same pairs with rows and columns swapped."""
         return Block(self.cols, self.rows, self.squares.T, self.products.T, self.on_diagonal)
 
 
 def blocks(x: Tensor, y: Tensor | None = None, *, centre: Tensor, device: torch.device | str = "cpu",
            progress: Progress = silent) -> Iterator[Block]:  # fmt: skip
-    """All pairs of vectors x (N, dim) with y (M, dim), or with each other (None), each pair in one block.
+    """Yield all pairs of vectors x (N, dim) with y (M, dim), or with each other (None), each pair in one block.
 
-    Vectors are centred, so that |x - y|^2 = |x|^2 + |y|^2 - 2 x.y loses nothing to a large mean.
+    Vectors are centred, so that |x - y|^2 = |x|^2 + |y|^2 - 2 x.y does not lose precision to a large mean.
     """
     c = centre.to(device, torch.float64)
     places = [(i, j) for i in _places(x) for j in _places(x if y is None else y) if y is not None or i.start <= j.start]
@@ -78,9 +78,9 @@ def _places(vectors: Tensor) -> list[slice]:
 
 
 class PairPass(Pass):
-    """All pairs of two sets of features (N, dim), or of one set with itself (`cols` None), for all who ask.
+    """A pass over all pairs of two sets of features (N, dim), or of one set with itself (`cols` None).
 
-    An accumulator is told `begin(rows, cols, device)`, then `add(block)` for every block.
+    It calls `begin(rows, cols, device)` on each accumulator, then `add(block)` for every block.
     """
 
     def __init__(self, rows: Callable[[], Tensor], cols: Callable[[], Tensor] | None = None, *,
@@ -91,7 +91,7 @@ class PairPass(Pass):
         self._device = "cpu" if torch.device(device).type == "mps" else device  # Apple's GPUs have no float64
 
     def ask(self, accumulator: A) -> Request[A]:
-        """Have `accumulator` filled, together with all that is asked for before the first value is read."""
+        """Request that `accumulator` be filled, together with all others requested before the first value is read."""
         return self._request(accumulator)
 
     def go_through(self, requests: Sequence[Request[Any]]) -> None:
@@ -106,7 +106,7 @@ class PairPass(Pass):
 
 @dataclass(frozen=True)
 class Pairs:
-    """The three sets of pairs: `cross` has the real images in its rows, the generated ones in its columns."""
+    """The three sets of pairs; `cross` has the real images as rows and the generated ones as columns."""
 
     real: PairPass
     generated: PairPass
@@ -116,14 +116,14 @@ class Pairs:
 
     @classmethod
     def of(cls, real: Tensor, generated: Tensor, device: torch.device | str = "cpu") -> Pairs:
-        """Of features (N, dim) and (M, dim)."""
+        """Create the pairs of features (N, dim) and (M, dim)."""
         x, y = (lambda: real), (lambda: generated)
         of_generated = PairPass(y, centre_of=x, device=device)
         return cls(PairPass(x, device=device), of_generated, PairPass(x, y, device=device), len(real), len(generated))
 
 
 def pairs_of(context: EvalContext, extractor: Extractor, real: FeaturePass, generated: FeaturePass) -> Pairs:
-    """Those of the images of two passes; equal requests of several metrics are one."""
+    """Create the pairs of images of two passes; equal requests from several metrics are merged."""
     x, y = (side.ask(extractor, FeatureRows()) for side in (real, generated))
     shared: dict[str, Any] = {"device": context.device, "progress": context.progress, "centre_of": lambda: x.value.rows}
     about = None if real.source.key is None else {"images": real.source.key, "extractor": extractor.protocol}
@@ -134,12 +134,12 @@ def pairs_of(context: EvalContext, extractor: Extractor, real: FeaturePass, gene
     return Pairs(of_real, of_generated, cross, real.num, generated.num)
 
 
-# What is made of the blocks
+# Accumulators of blocks
 
 
 class Neighbours(Accumulator):
-    """The k columns nearest to every row, itself left out: squared distances `squares` (N, k) float64, ascending, and
-    their `numbers` (N, k)."""
+    """The k nearest columns of every row, excluding itself: squared distances `squares` (N, k) float64, ascending, and
+    column indices `numbers` (N, k)."""
 
     kept: ClassVar[tuple[str, ...]] = ("squares", "numbers")
 
@@ -164,7 +164,7 @@ class Neighbours(Accumulator):
 
 
 class NeighbourSquares(Neighbours):
-    """The squared distance of every vector to its k-th neighbour alone: `squares` (N,) float64."""
+    """Only the squared distance of every vector to its k-th neighbour: `squares` (N,) float64."""
 
     kept = ("squares",)
 
@@ -176,11 +176,11 @@ class NeighbourSquares(Neighbours):
 
 
 class InBalls(Accumulator):
-    """Balls around the vectors of one set, those of the other in them: `counts`, how many balls each of these lies in,
-    and `met`, whether there is any in a ball.
+    """Membership of one set's vectors in balls around the other's: `counts`, the number of balls that contain each
+    vector, and `met`, whether each ball contains any.
 
-    around      whose balls: "rows" or "cols"; their radii are the square roots of `reach`
-    is_closed   the surface belongs to a ball
+    around      which set the balls surround, "rows" or "cols"; their radii are the square roots of `reach`
+    is_closed   whether a ball includes its surface
     """
 
     kept = ("counts", "met")
@@ -210,7 +210,7 @@ class InBalls(Accumulator):
 class KernelSums(Accumulator):
     """Sums of the cubic kernel over weighted pairs, `sums` (P,): s_p = sum_ij left_pi k(x_i, y_j) right_pj.
 
-    A vector's pair with itself is left out. left (P, N) and right (P, M) in float64; `key` must say what they are.
+    Pairs of a vector with itself are excluded. left (P, N) and right (P, M) are float64; `key` must identify them.
     """
 
     kept = ("sums",)

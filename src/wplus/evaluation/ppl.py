@@ -1,18 +1,18 @@
 """Perceptual path length by the StyleGAN definition (Karras et al. 2019, arXiv:1812.04948, section 4.1).
 
-The mean of d(g(t), g(t + eps)) / eps^2 over random pairs of latents, g the image along the path between them. Held to
-NVlabs' `perceptual_path_length.py`: eps 1e-4; in z the great circle between normalised vectors, in w the straight line
-between mapped ones; t uniform in [0, 1) ("full") or 0 ("end"); the same fresh noise and label on both sides; no
-truncation; float32; box filter down to 256 px; the values from the 1st to the 99th percentile kept. What torchmetrics
-and torch-fidelity call PPL is another number: t = 0 only, at 64 px unless told otherwise.
+The mean of d(g(t), g(t + eps)) / eps^2 over random pairs of latents, where g(t) is the image along the path between
+them. It follows NVlabs' `perceptual_path_length.py`: eps 1e-4; in z, great circles between normalised vectors, in w,
+straight lines between mapped ones; t uniform in [0, 1) ("full") or 0 ("end"); the same fresh noise and label on both
+sides; no truncation; float32; box filter down to 256 px; values from the 1st to the 99th percentile kept. PPL in
+torchmetrics and torch-fidelity is a different number: t = 0 only, at 64 px by default.
 
-Normalised z have the length sqrt(z_dim) here, about that of normal ones; NVlabs' have 1. StyleGAN's mapping normalises
-z and answers alike; a generator whose mapping does not has been trained with z of the former length.
+Normalised z have length sqrt(z_dim) here, about that of Gaussian samples; NVlabs' have length 1. StyleGAN's mapping
+normalises z, so the result is the same; a generator whose mapping does not was trained with z of the former length.
 
-In w+ nothing is published. Ours: every layer of both ends has a mapped z of its own, and the way is the straight line:
-how smooth the space is that inversion into w+ uses. In P_N and P_N+, where the prior is normal, the same ends are
-joined by a straight line there. One in s is that in w+ (w where the layers are alike), as styles are affine in w. Maps
-of f/w+ have no prior to draw ends from.
+There is no published definition for w+. Ours maps a separate z for every layer of both ends and joins them by a
+straight line, which measures how smooth the space used for inversion into w+ is. In P_N and P_N+, where the prior is
+normal, the same ends are joined by a straight line in that space. A straight line in s equals that in w+ (in w if all
+layers are equal), as styles are affine in w. Feature maps of f/w+ have no prior to sample ends from.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,15 +39,15 @@ from wplus.models.generator import GeneratorNetwork
 from wplus.models.layers import normalize_second_moment
 
 MAX_PX = 256
-AT_ONCE = 16  # pairs, whatever the batch size: at a step of 1e-4 the rounding of another kernel is seen
-OFFICIAL, FAMOUS_NUM, EPSILON = "lpips_vgg", 50_000, 1e-4  # of the papers' numbers
+AT_ONCE = 16  # pairs, regardless of batch size: at a step of 1e-4 the rounding of a different kernel is visible
+OFFICIAL, FAMOUS_NUM, EPSILON = "lpips_vgg", 50_000, 1e-4  # as in the papers
 SPACES = {
     "z": "z",
     "w": "w",
     "w+": "wplus",
     "pn": "pn",
     "pn+": "pnplus",
-}  # and how names spell them: W&B and Hydra read a plus as something else
+}  # space -> spelling in names, because W&B and Hydra give "+" another meaning
 _WAYS = {
     "z": "great circles between random z",
     "w": "straight lines between random w",
@@ -60,7 +60,7 @@ MEANING = "How fast images change along short steps {} {}; 0 is not at all."
 
 
 def cropped(images: Tensor, *, crop: str) -> Tensor:
-    """Images (N, C, H, W); "face" keeps rows 3c:7c and columns 2c:6c with c = H // 8, where FFHQ has its faces."""
+    """Crop images (N, C, H, W); "face" keeps rows 3c:7c and columns 2c:6c with c = H // 8, where FFHQ faces are."""
     if crop == "none":
         return images
     unit = images.shape[2] // 8
@@ -68,7 +68,7 @@ def cropped(images: Tensor, *, crop: str) -> Tensor:
 
 
 def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
-    """Images (N, C, H, W) averaged over blocks of H // max_px pixels; images of less than twice max_px stay."""
+    """Average images (N, C, H, W) over blocks of H // max_px pixels; images below twice max_px are left unchanged."""
     factor = images.shape[2] // max_px
     if factor <= 1:
         return images
@@ -79,16 +79,16 @@ def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
 def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: str, num_samples: int = 10_000,
         epsilon: float = EPSILON, crop: str = "none",
         noise_mode: str = "random") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield the path length, called as `ppl_name` says, with `_live` where the weights are not the moving average.
+    """Yield the path length, named by `ppl_name`, with `_live` appended if the weights are not the moving average.
 
     Args:
-        distance: perceptual distance of images in [-1, 1]; its name is part of the result's.
-        space: where the way between two latents goes: z (great circles), w, w+, pn, pn+ (straight lines).
-        sampling: "full" anywhere along the way between two latents, "end" at its start.
-        num_samples: pairs of latents; the interval is a bootstrap over them, the percentiles included.
-        epsilon: length of a step, of the whole way.
-        crop: "face" takes the middle of FFHQ's pictures, see `cropped`.
-        noise_mode: "random" draws noise afresh for each pair (the definition); "const" uses the generator's own.
+        distance: perceptual distance between images in [-1, 1]; its name is part of the result's.
+        space: space of the path between two latents: z (great circles), w, w+, pn, pn+ (straight lines).
+        sampling: "full" anywhere along the path between two latents, "end" at its start.
+        num_samples: pairs of latents; the interval bootstraps over them, including the percentiles.
+        epsilon: length of a step as a fraction of the whole path.
+        crop: "face" takes the middle of FFHQ images, see `cropped`.
+        noise_mode: "random" draws fresh noise for each pair (the definition); "const" uses the generator's own.
     """
     check_choice("space", space, SPACES)
     check_choice("sampling", sampling, ("full", "end"))
@@ -121,10 +121,10 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
 def ppl_name(
     distance: str, *, space: str, sampling: str, num_samples: int, crop: str, epsilon: float, noise_mode: str
 ) -> str:
-    """What a path length is called. With lpips_vgg the papers' names stand for their protocol, 50,000 samples:
-    ppl_zfull, ppl_wfull, ppl_zend, ppl_wend for images cropped to the middle of FFHQ's faces, ppl2_wend (from
-    StyleGAN2 on) for whole ones. What differs is appended: ppl_zfull_10000_uncropped. Another distance is appended
-    instead, and compares with itself only: ppl_wend_effnet_lite0. In w+, pn and pn+ there is no famous name.
+    """Build the name of a path length. With lpips_vgg, the papers' names are reserved for their protocol with 50,000
+    samples: ppl_zfull, ppl_wfull, ppl_zend, ppl_wend for images cropped to the middle of FFHQ's faces, ppl2_wend (from
+    StyleGAN2 on) for whole images. Differences are appended: ppl_zfull_10000_uncropped. For any other distance its name
+    is appended instead: ppl_wend_effnet_lite0, comparable only with itself. w+, pn and pn+ have no established name.
     """
     name, words = f"ppl_{SPACES[space]}{sampling}", []
     if distance != OFFICIAL:
@@ -145,9 +145,9 @@ def ppl_name(
 def path_distances(
     context: EvalContext, distance: ImageDistance, *, num_samples: int, crop: str, **way: Any
 ) -> np.ndarray:
-    """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes.
+    """Return d / epsilon^2 of pairs 0 .. num_samples-1, float64 (num_samples,), on any number of processes.
 
-    The box filter takes its factor from what is left after the crop, as the papers' TensorFlow code does.
+    The box filter derives its factor from the size after cropping, as the papers' TensorFlow code does.
     """
     generator, epsilon = context.generator, way["epsilon"]
     ours, values = distributed.share(sampler.index_batches(num_samples, AT_ONCE)), []
@@ -164,7 +164,7 @@ def path_distances(
 
 @contextmanager
 def in_float32(network: nn.Module) -> Iterator[None]:
-    """Blocks that compute in another type use float32 for a while: bfloat16 cannot tell the images of a pair apart."""
+    """Make all blocks compute in float32 within the context; bfloat16 cannot resolve the difference within a pair."""
     blocks = [module for module in network.modules() if hasattr(module, "compute_dtype")]
     dtypes = [block.compute_dtype for block in blocks]
     try:
@@ -180,7 +180,7 @@ def in_float32(network: nn.Module) -> Iterator[None]:
 def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: str, sampling: str,
                 labels: Tensor | None, seed: int, device: torch.device | str, noise_mode: str,
                 epsilon: float) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Images (N, C, H, W) at t and at t + epsilon of the paths of samples `indices`, noise and labels shared."""
+    """Images (N, C, H, W) at t and t + epsilon on the paths of samples `indices`, with shared noise and labels."""
     size = generator.z_dim * (generator.num_ws if space_named(space).of_layers else 1)
     z0, z1 = (sampler.normal(seed, stream, indices, size).to(device)
               for stream in (sampler.LATENT, sampler.SECOND_LATENT))  # fmt: skip
@@ -190,7 +190,7 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
     if noise_mode == "random":
         noise = [layer.to(device) for layer in sampler.noise_maps(seed, indices, generator.synthesis.noise_shapes)]
         noise = [torch.cat([layer, layer]) for layer in noise]
-    # Both sides in one batch, so that the same kernels compute them: the difference of the pair is all that counts.
+    # Compute both sides in one batch, so that they use the same kernels: only the difference within the pair matters.
     images = generator.synthesis(torch.cat(ws), noise_mode="const", noise=noise)
     first, second = images.chunk(2)
     return first, second
@@ -199,8 +199,9 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
 def styles_along(
     generator: GeneratorNetwork, space: str, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
 ) -> list[Tensor]:
-    """Styles at each t: great circles at radius sqrt(z_dim) between the directions of z0 and z1; straight lines in the
-    space between what they are mapped to; where layers differ z0 and z1 are (N, num_ws * z_dim), a z for each layer."""
+    """Styles at each t: in z along great circles of radius sqrt(z_dim) between the directions of z0 and z1, otherwise
+    along straight lines between their mapped codes. In spaces with one code per layer, z0 and z1 are
+    (N, num_ws * z_dim), a z for each layer."""
     if space == "z":
         a, b = (normalize_second_moment(z) for z in (z0, z1))
         return [generator.mapping(geometry.slerp(a, b, t), c) for t in ts]
@@ -210,7 +211,7 @@ def styles_along(
         a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
     else:
         a, b = (generator.mapping(z, c) for z in (z0, z1))
-    if space in ("w", "w+"):  # ws as they are
+    if space in ("w", "w+"):  # codes are the ws themselves
         return [geometry.lerp(a, b, t) for t in ts]
     a, b = (found.from_ws(ws, generator) for ws in (a, b))
     return [found.to_ws(geometry.lerp(a, b, t), generator) for t in ts]

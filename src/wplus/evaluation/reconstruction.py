@@ -1,6 +1,6 @@
-"""Reconstruction: PSNR, MS-SSIM and a perceptual distance of images from what is made of an encoder's one answer.
+"""Reconstruction: PSNR, MS-SSIM and a perceptual distance between images and their one-shot reconstructions.
 
-Of an autoencoder as of an encoder that was trained for a GAN: both answer with latents, whose image is compared.
+Works for autoencoders and for encoders trained for a GAN: both predict latents, whose generated image is compared.
 """
 
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ def reconstruction(
     """Yield `reconstruction_psnr`, `reconstruction_similarity_ms_ssim`, `reconstruction_<distance>`: means over images.
 
     Args:
-        distance: perceptual, of image pairs.
-        num_images: of the held-out images; None: all.
-        noise: deviation of the noise that the encoder sees, where white is 1 and black is 0; compared is the clean
-            image, so this measures denoising. Then the names end in `_noise0.3`.
-        masked: share of the pixels that the encoder sees black; `_masked0.4`.
+        distance: perceptual distance between images.
+        num_images: number of held-out images; None: all.
+        noise: standard deviation of noise added to the encoder's input, where white is 1 and black is 0; outputs are
+            compared with the clean image, which measures denoising. Names then end in, for example, `_noise0.3`.
+        masked: share of the encoder's input pixels that are set to black; names then end in `_masked0.4`.
     """
     check_number("noise", noise, lowest=0)
     check_number("masked", masked, lowest=0, highest=1)
@@ -67,7 +67,7 @@ def reconstruction(
 
 
 def corrupted(images: Tensor, digests: list[str], *, noise: float, masked: float, seed: int) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1] with noise, and with pixels that are black; each by its digest."""
+    """Add noise to images (N, C, H, W) in [-1, 1] and set pixels to black, seeded by each image's digest."""
     seen = images
     if noise:
         drawn = [torch.randn(images.shape[1:], generator=rng(seed, digest, "noise")) for digest in digests]

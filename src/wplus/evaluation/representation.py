@@ -1,7 +1,7 @@
-"""Probes of codes: true factors of an image, told by a linear classifier and by the nearest neighbours of its code.
+"""Probes of codes: predict an image's true factors from its code with a linear classifier and with nearest neighbours.
 
-Both learn from codes of training images and are asked of held-out ones. The encoder has seen no factor, unless it was
-trained with labels.
+Both are fitted to codes of training images and evaluated on held-out ones. The encoder has not seen the factors, unless
+it was trained with labels.
 """
 
 import warnings
@@ -30,13 +30,13 @@ def representation(
     context: EvalContext, *, factors: Sequence[str] | None = None, num_train: int | None = 5000,
     num_images: int | None = None, num_neighbours: int = 5, regularisation: float = 1.0, max_iterations: int = 500,
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """Yield linear_probe_<factor> and knn_<factor> of every factor.
+    """Yield linear_probe_<factor> and knn_<factor> for every factor.
 
     Args:
-        factors: true factors of the images; None: all of 2 to 20 values, or the labels.
-        num_train, num_images: of the training and held-out images; None: all.
-        num_neighbours: by Euclidean distance; of equally many votes the nearer decide.
-        regularisation: C of the logistic regression, on codes whose numbers have mean 0 and deviation 1.
+        factors: true factors of the images; None: all that have 2 to 20 values, or the labels.
+        num_train, num_images: number of training and held-out images; None: all.
+        num_neighbours: neighbours by Euclidean distance; ties in the vote go to the nearer ones.
+        regularisation: C of the logistic regression, on codes standardised to mean 0 and standard deviation 1.
     """
     check_number("num_neighbours", num_neighbours, lowest=1, whole=True)
     check_number("max_iterations", max_iterations, lowest=1, whole=True)
@@ -67,12 +67,12 @@ def representation(
 
 
 def of_all(some: Shown, factors: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Factor -> values (N,) of these images, of the wanted factors or all."""
+    """Factor -> values (N,) of these images, for the given factors or all."""
     return {name: values[some.order.numpy()] for name, values in known_factors(some.images, factors).items()}
 
 
 def of_shown(some: Shown, name: str) -> np.ndarray:
-    """The values (N,) of one factor, whatever their number among few images."""
+    """Values (N,) of one factor, however many distinct values occur among few images."""
     if some.images.attributes:
         return some.attributes(name).astype(str)
     if some.images.labels is None:
@@ -83,7 +83,7 @@ def of_shown(some: Shown, name: str) -> np.ndarray:
 def linear_probe(
     codes_a: np.ndarray, known: np.ndarray, codes_b: np.ndarray, regularisation: float, max_iterations: int
 ) -> np.ndarray:
-    """Values (M,) that a logistic regression of codes (N, D) and values (N,) names for codes (M, D)."""
+    """Fit a logistic regression to codes (N, D) and values (N,), and predict the values (M,) of codes (M, D)."""
     from sklearn.exceptions import ConvergenceWarning  # slow to import, needed here only
     from sklearn.linear_model import LogisticRegression
 
@@ -91,13 +91,13 @@ def linear_probe(
     deviation = np.where(deviation > 0, deviation, 1.0)
     model = LogisticRegression(C=regularisation, max_iter=max_iterations)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are a part of the protocol
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is part of the protocol
         model.fit((codes_a - mean) / deviation, known)
     return model.predict((codes_b - mean) / deviation)
 
 
 def nearest(codes_a: np.ndarray, codes_b: np.ndarray, k: int) -> np.ndarray:
-    """The numbers (M, k) of the nearest of codes (N, D) to each of codes (M, D), the nearest first."""
+    """Indices (M, k) of the codes (N, D) nearest to each of the codes (M, D), nearest first."""
     if k > len(codes_a):
         raise UserError(f"num_neighbours must be at most the {len(codes_a)} training images, got {k}.")
     squares = (codes_b**2).sum(1)[:, None] + (codes_a**2).sum(1) - 2 * codes_b @ codes_a.T
@@ -105,6 +105,6 @@ def nearest(codes_a: np.ndarray, codes_b: np.ndarray, k: int) -> np.ndarray:
 
 
 def votes(values: np.ndarray) -> np.ndarray:
-    """The most frequent of each row (M, k), of equally frequent ones that which comes first."""
+    """The most frequent value of each row (M, k); ties go to the one that comes first."""
     counts = (values[:, :, None] == values[:, None]).sum(axis=2)  # (M, k)
     return np.take_along_axis(values, counts.argmax(axis=1)[:, None], axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""Seeded samples that depend on (seed, index) alone: never on the batch size, the order or the number of processes."""
+"""Seeded samples that depend only on (seed, index), not on batch size, order or number of processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from wplus.core.random import sample_rng
 from wplus.errors import UserError, check_choice
 from wplus.models.generator import NOISE_MODES, GeneratorNetwork, NoiseMode
 
-# One stream of random numbers for each use, so that no two uses share numbers.
+# A separate random stream for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the generator is sampled. noise_mode: "const" (as stored), "random" (afresh for each image), "none".
+    """How the generator is sampled. noise_mode: "const" (stored noise), "random" (fresh for each image), "none".
 
-    The default, no truncation and the noise that is stored, is what the famous metrics are measured on.
+    The default, no truncation and stored noise, is the protocol of the established metrics.
     """
 
     truncation_psi: float = 1.0
@@ -36,12 +36,12 @@ PLAIN = Sampling()
 
 
 def normal(seed: int, stream: int, indices: Sequence[int], size: int) -> Tensor:
-    """Standard normal numbers (N, size), row i those of sample indices[i]."""
+    """Standard normal numbers (N, size); row i belongs to sample indices[i]."""
     return torch.stack([torch.randn(size, generator=sample_rng(seed, stream, index)) for index in indices])
 
 
 def uniform(seed: int, stream: int, indices: Sequence[int]) -> Tensor:
-    """Numbers (N,) in [0, 1), float64."""
+    """Uniform numbers (N,) in [0, 1), float64."""
     sources = [sample_rng(seed, stream, index) for index in indices]
     return torch.stack([torch.rand((), generator=source, dtype=torch.float64) for source in sources])
 
@@ -53,7 +53,7 @@ def noise_maps(seed: int, indices: Sequence[int], shapes: Sequence[tuple[int, in
 
 
 def ordered_labels(labels: Tensor) -> Tensor:
-    """Labels (N, c_dim) sorted by their values: what is drawn from them does not depend on the order of the images."""
+    """Labels (N, c_dim) sorted by value, so that draws from them do not depend on the order of the images."""
     order = np.lexsort(labels.cpu().numpy().T[::-1])
     return labels[torch.from_numpy(order)]
 
@@ -61,7 +61,7 @@ def ordered_labels(labels: Tensor) -> Tensor:
 def random_labels(
     generator: GeneratorNetwork, labels: Tensor | None, seed: int, indices: Sequence[int]
 ) -> Tensor | None:
-    """Labels (B, c_dim) drawn from `labels` (N, c_dim), as often as they occur; None for an unconditional net."""
+    """Draw labels (B, c_dim) from `labels` (N, c_dim) by their frequency; None for an unconditional net."""
     if generator.c_dim == 0:
         return None
     if labels is None or labels.shape[1] != generator.c_dim:
@@ -72,7 +72,7 @@ def random_labels(
 
 
 def index_batches(num: int, batch_size: int) -> list[range]:
-    """0 .. num-1 in ranges of at most `batch_size`."""
+    """Split 0 .. num-1 into ranges of at most `batch_size`."""
     if num < 1:
         raise UserError(f"num_samples must be 1 or more, got {num}.")
     return [range(start, min(start + batch_size, num)) for start in range(0, num, batch_size)]
@@ -83,9 +83,9 @@ def generate(
     generator: GeneratorNetwork, indices: Sequence[int], *, sampling: Sampling = PLAIN, seed: int,
     labels: Tensor | None = None, device: torch.device | str = "cpu",
 ) -> Tensor:  # fmt: skip
-    """Generated images number `indices`, uint8 (B, C, H, W) on `device`; `labels` (B, c_dim) of a conditional net.
+    """Generate the images with these indices, uint8 (B, C, H, W) on `device`; `labels` (B, c_dim) if conditional.
 
-    An image is the same whatever the others in its batch are; so is its noise, with `noise_mode` "random".
+    An image does not depend on the others in its batch, and neither does its noise with `noise_mode` "random".
     """
     z = at_least(MIN_MADE, normal(seed, LATENT, indices, generator.z_dim)).to(device)
     c = None if labels is None else at_least(MIN_MADE, labels).to(device)

@@ -1,12 +1,12 @@
 """Linear separability by the StyleGAN definition (Karras et al. 2019, arXiv:1812.04948, section 4.2).
 
-Held to NVlabs' `linear_separability.py`: a classifier judges images with fresh noise and no truncation, box-filtered to
-256 px; for each binary attribute the half of which it is surest is kept; a linear support vector machine is fitted to
-their latents and evaluated on them; H(Y|X) in bits is what its answer X leaves unknown of the classifier's answer Y.
-The score is 2^(sum of H(Y|X) over attributes): 1 is perfect, 2^(sum of H(Y)) is a space that knows nothing.
+It follows NVlabs' `linear_separability.py`: a classifier labels images generated with fresh noise and no truncation,
+box-filtered to 256 px; for each binary attribute the most confident half is kept; a linear support vector machine is
+fitted to and evaluated on their latents; H(Y|X) in bits is the uncertainty about the classifier's label Y given the
+machine's prediction X. The score is 2^(sum of H(Y|X) over attributes): 1 is perfect, 2^(sum of H(Y)) is chance level.
 
-The classifier is part of the name, for the published numbers need 40 classifiers of CelebA's attributes. And where the
-original counts an attribute whose machine fails as perfect, it is an error here, or is left out and named.
+The classifier is part of the name, because the published numbers require 40 classifiers of CelebA attributes. Unlike
+the original, which counts an attribute whose fit fails as perfect, this raises an error or leaves it out and says so.
 """
 
 import math
@@ -40,7 +40,7 @@ COLUMNS = ("attribute", "share", "entropy_bits", "conditional_entropy_bits", "ac
 
 
 class BoxFiltered(Extractor):
-    """A classifier behind the box filter of the definition: larger images are averaged down to 256 px."""
+    """A classifier preceded by the definition's box filter, which averages larger images down to 256 px."""
 
     def __init__(self, classifier: AttributeClassifier) -> None:
         super().__init__(weights=classifier.name, sha256="", preparation={})
@@ -48,7 +48,7 @@ class BoxFiltered(Extractor):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The classifier's, and the filter."""
+        """The classifier's protocol and the filter's."""
         return {**self.classifier.protocol, "max_px": MAX_PX, "downsampling": "box, rounded to uint8"}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -62,25 +62,25 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
                         rare: str = "leave_out", min_per_class: int = 10, regularisation: float = 1.0,
                         max_iterations: int = 10_000, num_groups: int = 20,
                         noise_mode: NoiseMode = "random") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield `ls_<space>_<classifier>`: how far flat boundaries separate what a classifier sees in the images.
+    """Yield `ls_<space>_<classifier>`: how well hyperplanes separate the attributes a classifier finds in the images.
 
     The table of attributes goes to the tracker and the output folder.
 
     Args:
-        space: "z", or "w": the style of the last layer.
-        num_samples: images, of which half is kept for each attribute (the paper has 200,000).
-        rare: what becomes of an attribute that fewer than `min_per_class` of the kept images have, or lack: "refuse"
-            stops, "leave_out" goes on without it and says so in the protocol and the table.
-        regularisation, max_iterations: of the machine; one that has not converged by then is an error.
-        num_groups: of images, for the interval (jackknife in bits, boundaries and halves taken as given); 0: none.
-        noise_mode: "random" is the definition; "const" shares the pass of metrics that keep the stored noise.
+        space: "z", or "w", the style of the last layer.
+        num_samples: number of images, half of which are kept for each attribute (the paper uses 200,000).
+        rare: handling of an attribute that fewer than `min_per_class` of the kept images have, or lack: "refuse"
+            stops, "leave_out" continues without it and records it in the protocol and the table.
+        regularisation, max_iterations: options of the support vector machine; it is an error if it does not converge.
+        num_groups: groups of images for the interval (jackknife in bits, boundaries and halves as given); 0: none.
+        noise_mode: "random" is the definition; "const" shares the pass with metrics that use the stored noise.
     """
     check_choice("space", space, ("z", "w"))
     check_choice("rare", rare, ("refuse", "leave_out"))
     check_number("min_per_class", min_per_class, lowest=1, whole=True)
     check_groups(num_groups, num_samples)
     dim = context.generator.z_dim if space == "z" else context.generator.w_dim
-    if num_samples // 2 <= dim + 1:  # points in general position: the score is 1 whatever their labels
+    if num_samples // 2 <= dim + 1:  # points in general position: the score is 1 for any labels
         kept = f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute"
         raise UserError(f"{kept}, and a boundary in {dim} dimensions separates {dim + 1} whatever they show: take more "
                         f"than {2 * dim + 3}, better many times that.")  # fmt: skip
@@ -113,7 +113,7 @@ def _joint_counts(
     context: EvalContext, codes: np.ndarray, kept: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
     num_groups: int, machine: Mapping[str, Any], *, title: str,
 ) -> np.ndarray:  # fmt: skip
-    """How often prediction and label of the kept images are what: (attributes, groups of images, 2, 2)."""
+    """Joint counts of predictions and labels of the kept images: (attributes, groups of images, 2, 2)."""
     names, ours = list(kept), distributed.share(range(len(kept)))
     counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))
     progress = context.progress(ours, title, total=len(ours))
@@ -124,7 +124,7 @@ def _joint_counts(
 
 
 def _score(name: str, counts: np.ndarray, protocol: dict[str, Any], num_groups: int) -> MetricResult:
-    """2 to the bits that predictions leave unknown, of counts (attributes, groups, 2, 2)."""
+    """2 to the number of bits left unknown by the predictions, from counts (attributes, groups, 2, 2)."""
     bits = float(conditional_entropy(counts.sum(axis=1)).sum())
     chance = float(entropy(counts.sum(axis=(1, 2))).sum())
     protocol |= {"bits": bits, "score_of_a_guess": 2**chance}
@@ -139,7 +139,7 @@ def _score(name: str, counts: np.ndarray, protocol: dict[str, Any], num_groups: 
 
 
 def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -> list[str]:
-    """Attributes that too few of the kept images have or lack; UserError where that is refused, or all are."""
+    """Attributes that too few of the kept images have or lack; UserError if `rare` is "refuse" or none remains."""
     names = [name for name, column in labels.items() if min(column.sum(), (~column).sum()) < min_per_class]
     if names:
         some = f"{len(names)} of {len(labels)} attributes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
@@ -154,8 +154,8 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
 
 @torch.no_grad()
 def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
-    """Latents (num, dim) float64 of the context's generated images: z, in w the style of the last layer, in another
-    space all numbers of a latent, one after the other."""
+    """Latents (num, dim) float64 of the context's generated images: z, the last layer's style in w, and the flattened
+    latent in any other space."""
     batches = distributed.share(sampler.index_batches(num, context.batch_size))
     found = space_of(space, context.generator)
     codes = [torch.empty(0, math.prod(found.shape(context.generator)))]
@@ -175,16 +175,16 @@ def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
 
 
 def surest_half(logits: np.ndarray) -> np.ndarray:
-    """Logits (N,) of one attribute -> numbers (N // 2,) of the images of which the classifier is surest, in order."""
+    """Logits (N,) of one attribute -> sorted indices (N // 2,) of the most confidently classified images."""
     return np.sort(np.argsort(-np.abs(logits), kind="stable")[: len(logits) // 2])
 
 
 def separate(
     codes: np.ndarray, labels: np.ndarray, *, name: str, seed: int, regularisation: float, max_iterations: int
 ) -> np.ndarray:
-    """What a linear support vector machine fitted to codes (N, dim) and labels (N,) predicts for them, (N,) bool.
+    """Fit a linear support vector machine to codes (N, dim) and labels (N,) and return its predictions, (N,) bool.
 
-    LinearSVC as in the original; where there are more codes than dimensions it is solved in the primal, in fewer steps.
+    LinearSVC as in the original; with more codes than dimensions, the primal is solved, which takes fewer steps.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC  # slow to import, needed here only
@@ -201,7 +201,7 @@ def separate(
 
 
 def entropy(counts: np.ndarray) -> np.ndarray:
-    """Bits of the distribution that counts (..., K) stand for, (...)."""
+    """Entropy (...) in bits of the distributions given by counts (..., K)."""
     p = counts / counts.sum(axis=-1, keepdims=True)
     return -np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), 0).sum(axis=-1)
 
@@ -215,7 +215,7 @@ def conditional_entropy(counts: np.ndarray) -> np.ndarray:
 def _show(
     context: EvalContext, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]
 ) -> None:
-    """A row for each attribute: how many of the kept images have it, H(Y), H(Y|X), and the machine's accuracy."""
+    """Log a row per attribute: the share of kept images that have it, H(Y), H(Y|X), and the machine's accuracy."""
     shares = counts[:, :, 1].sum(axis=1) / counts.sum(axis=(1, 2))
     right = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
     columns = [shares, entropy(counts.sum(axis=1)), conditional_entropy(counts), right]

@@ -1,4 +1,4 @@
-"""The distribution metrics as `torchmetrics.Metric`, for anybody's own loop; the same numbers as those of commands.
+"""The distribution metrics as `torchmetrics.Metric`, for use in any loop, with the same numbers as the commands.
 
 Examples:
     >>> import torch
@@ -9,7 +9,7 @@ Examples:
     >>> bool(metric.compute() > 0)
     True
 
-States are sums or rows of features: they add up over batches and processes, and `reset` forgets them.
+States are sums or rows of features, which accumulate over batches and processes and are cleared by `reset`.
 """
 
 import itertools
@@ -30,10 +30,10 @@ from wplus.pretrained.extractor import Extractor
 
 
 class FrechetDistance(Metric):
-    """Fréchet distance of generated from real images (`wplus.evaluation.frechet`).
+    """Fréchet distance between generated and real images (`wplus.evaluation.frechet`).
 
     Args:
-        extractor: features to compare; None: `EffNetLite0Features`. With `InceptionFeatures` it is FID.
+        extractor: features to compare; None: `EffNetLite0Features`. With `InceptionFeatures` this is FID.
     """
 
     is_differentiable, higher_is_better, full_state_update = False, False, False
@@ -46,13 +46,13 @@ class FrechetDistance(Metric):
             self.add_state(f"{side}_{name}", torch.as_tensor(value), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, real: bool) -> None:
-        """Take in images (N, C, H, W), uint8 or float in [-1, 1]."""
+        """Add images (N, C, H, W), uint8 or float in [-1, 1]."""
         for name, value in vars(FeatureStatistics.of(features(self.extractor, images))).items():
             state = f"{'real' if real else 'generated'}_{name}"
             setattr(self, state, getattr(self, state) + value)
 
     def compute(self) -> Tensor:
-        """The distance, float64; at least two images of either side are needed."""
+        """Return the distance, float64; needs at least two images on each side."""
         sides = ([getattr(self, f"{side}_{name}") for name in ("num", "total", "outer")]
                  for side in ("real", "generated"))  # fmt: skip
         real, generated = (FeatureStatistics(int(num), total, outer) for num, total, outer in sides)
@@ -60,7 +60,7 @@ class FrechetDistance(Metric):
 
 
 class PairwiseMetric(Metric):
-    """Base of metrics that compare every image with every other: all features are kept, float32 (N, dim) a side."""
+    """Base class of metrics that compare all pairs of images; keeps all features, float32 (N, dim) per side."""
 
     is_differentiable, full_state_update = False, False
     real_rows: list[Tensor]
@@ -73,17 +73,17 @@ class PairwiseMetric(Metric):
         self.add_state("generated_rows", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, real: bool) -> None:
-        """Take in images (N, C, H, W), uint8 or float in [-1, 1]."""
+        """Add images (N, C, H, W), uint8 or float in [-1, 1]."""
         rows = self.real_rows if real else self.generated_rows
         rows.append(features(self.extractor, images).float())
 
     def sides(self) -> tuple[Tensor, Tensor]:
-        """Features of the real and of the generated images."""
+        """Features of the real and the generated images."""
         return dim_zero_cat(self.real_rows), dim_zero_cat(self.generated_rows)
 
 
 class KernelDistance(PairwiseMetric):
-    """`kernel_distance` and its deviation over subsets, `kernel_distance_std` (`wplus.evaluation.kernel`)."""
+    """`kernel_distance` and its standard deviation over subsets, `kernel_distance_std` (`wplus.evaluation.kernel`)."""
 
     higher_is_better = False
 
@@ -93,13 +93,13 @@ class KernelDistance(PairwiseMetric):
         self.options: dict[str, Any] = {"num_subsets": num_subsets, "subset_size": subset_size, "seed": seed}
 
     def compute(self) -> dict[str, Tensor]:
-        """Of subsets of all images in the order that they came in."""
+        """Return both values, over subsets of all images in the order they were added."""
         found = kernel_distances(*self.sides(), num_groups=0, device=self.device, **self.options)
         return as_tensors(kernel_distance=found.mean, kernel_distance_std=found.std)
 
 
 class PrecisionRecall(PairwiseMetric):
-    """Improved `precision` and `recall` (`wplus.evaluation.manifold`); both sides need more than k images."""
+    """Improved `precision` and `recall` (`wplus.evaluation.manifold`); each side needs more than k images."""
 
     higher_is_better = True
 
@@ -108,29 +108,29 @@ class PrecisionRecall(PairwiseMetric):
         self.k = k
 
     def compute(self) -> dict[str, Tensor]:
-        """Of all images."""
+        """Return both values over all images."""
         precision, recall = precision_recall(*self.sides(), k=self.k, device=self.device)
         return as_tensors(precision=precision, recall=recall)
 
 
 class DensityCoverage(PrecisionRecall):
-    """`density` and `coverage` (`wplus.evaluation.manifold`); there must be more than k real images."""
+    """`density` and `coverage` (`wplus.evaluation.manifold`); needs more than k real images."""
 
     def __init__(self, extractor: Extractor | None = None, *, k: int = DENSITY_K, **kwargs: Any) -> None:
         super().__init__(extractor, k=k, **kwargs)
 
     def compute(self) -> dict[str, Tensor]:
-        """Of all images."""
+        """Return both values over all images."""
         density, coverage = density_coverage(*self.sides(), k=self.k, device=self.device)
         return as_tensors(density=density, coverage=coverage)
 
 
 @torch.no_grad()
 def features(extractor: Extractor, images: Tensor) -> Tensor:
-    """Features (N, dim) of images (N, C, H, W), the same whatever the batch."""
+    """Features (N, dim) of images (N, C, H, W), independent of the batch."""
     return extractor(at_least(MIN_SHOWN, as_uint8(images)))[: len(images)]
 
 
 def as_tensors(**values: float) -> dict[str, Tensor]:
-    """Float64 scalars."""
+    """Convert values to float64 scalar tensors."""
     return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}

@@ -1,8 +1,8 @@
-"""Images through a translator into a folder: resumable, every file whole or not at all, scored by the truth if known.
+"""Translate images into a folder: resumable, with atomic file writes, scored against the truth if it is known.
 
-settings.json     what decided the results
-images/NAME.png   the translation, which says inside of what it was made      inputs/NAME.png   what was translated
-truth/NAME.png    what it should be, where that is known                      grid.png, table.csv, table.json
+settings.json     the settings that determine the results
+images/NAME.png   the translation, with metadata on how it was made      inputs/NAME.png   the input image
+truth/NAME.png    the target image, if known                             grid.png, table.csv, table.json
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Direction = Literal["forward", "backward"]
 ROLES: dict[Direction, str] = {"forward": "generator", "backward": "generator_backward"}
 OPPOSITE: dict[Direction, Direction] = {"forward": "backward", "backward": "forward"}
 MODES = ("inference", "batch")
-NOTE = "wplus"  # the text in a PNG that says of what it was made
+NOTE = "wplus"  # key of the PNG text that records how an image was made
 _MAX_ROWS, _GROUPS_PER_ROW, _BATCH = 16, 2, 64
 
 
 def translator_of(models: Models, direction: Direction) -> TranslatorNetwork:
-    """The network of a direction; UserError where the checkpoint has none."""
+    """Return the network of a direction; UserError if the checkpoint has none."""
     check_choice("direction", direction, ROLES)
     role = ROLES[direction]
     if role not in models.networks and "generator" in models.networks and direction == "backward":
@@ -52,18 +52,18 @@ def translator_of(models: Models, direction: Direction) -> TranslatorNetwork:
 
 
 class FolderTranslation:
-    """The translation of all images into `output_dir`, see above for its layout.
+    """Translation of all images into `output_dir`; see the module for the folder's layout.
 
-    Constructing it refuses, with a UserError, what cannot work, among it a folder of other settings; `run` goes on with
-    what is missing. The batch size changes nothing.
+    The constructor raises UserError for anything that cannot work, including a folder created with other settings;
+    `run` continues with whatever is missing. The batch size does not affect the results.
 
     Args:
-        images: uint8 images of the translator's channels, of sizes that it takes.
-        models: of a checkpoint.
+        images: uint8 images with the translator's number of channels and a size it accepts.
+        models: models of a checkpoint.
         direction: "forward" or "backward".
-        mode: of the normalisation: "inference"; or "batch", the statistics of each image itself, as pix2pix is tested.
-        truth: what each image should become, in their order; None where that is not known.
-        judges: what compares with the truth.
+        mode: normalisation mode: "inference", or "batch" for each image's own statistics, as pix2pix is tested.
+        truth: target images in the same order; None if unknown.
+        judges: distances and classifier for comparison with the truth.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class FolderTranslation:
         self._digest = digest(self.settings)
 
     def run(self, tracker: Tracker | None = None) -> tuple[Table, list[MetricResult]]:
-        """Translate what is missing; the scores of all images that are done, and shares of factors over them.
+        """Translate the missing images; return the scores of all finished images and their factor shares.
 
-        Interrupted, it leaves whole files of the images that are done, and their table.
+        If interrupted, it leaves complete files for the finished images, and their table.
         """
         missing = [index for index in range(len(self.names)) if not self._is_done(index)]
         done = len(self.names) - len(missing)
@@ -116,25 +116,25 @@ class FolderTranslation:
         return len(indices)
 
     def _note(self, image: Tensor, made: Tensor) -> dict[str, str]:
-        """What a translation says inside: settings, and digests of what went in and came out."""
+        """Metadata stored in a translation: digests of the settings, the input and the output."""
         return {"settings": self._digest, "input": pixel_digest(image), "output": pixel_digest(made)}
 
     def _path(self, kind: str, name: str) -> Path:
         return self.folder / kind / f"{name}.png"
 
     def _is_done(self, index: int) -> bool:
-        """Whether the translation of this very image is there, undamaged."""
+        """Whether an intact translation of exactly this image exists."""
         path = self._path("images", self.names[index])
         image = self.images.batch(torch.tensor([index]))[0][0]
         try:
             with Image.open(path) as file:
                 note, made = json.loads(file.info.get(NOTE, "{}")), _pixels(file)
             return note == self._note(image, made) and self._path("inputs", self.names[index]).is_file()
-        except (OSError, ValueError, SyntaxError):  # not there, or damaged: Pillow says so in several ways
+        except (OSError, ValueError, SyntaxError):  # missing or damaged, for which Pillow raises several types
             return False
 
     def _report(self, indices: Sequence[int], tracker: Tracker) -> tuple[Table, list[MetricResult]]:
-        """Table, grid and shares of the images that are done, all of what was stored."""
+        """Write table, grid and factor shares of the finished images, all computed from the stored files."""
         names = [self.names[index] for index in indices]
         if not names:
             return Table({}), []
@@ -158,11 +158,11 @@ class FolderTranslation:
         return table, shares
 
     def _back(self, outputs: Tensor) -> Tensor | None:
-        """What the other translator makes of translations in [-1, 1]; None where there is none."""
+        """Translate translations in [-1, 1] back with the other translator; None if there is none."""
         return None if self.way_back is None else translated(self.way_back, outputs, mode=self.mode)
 
     def read(self, kind: str, name: str) -> Tensor:
-        """uint8 (C, H, W) of the folder: "images", "inputs" or "truth"."""
+        """Read an image of the folder as uint8 (C, H, W); `kind` is "images", "inputs" or "truth"."""
         with Image.open(self._path(kind, name)) as file:
             return _pixels(file)
 
@@ -176,7 +176,7 @@ class FolderTranslation:
 
 @torch.no_grad()
 def translated(network: TranslatorNetwork, images: Tensor, *, mode: str = "inference") -> Tensor:
-    """Images (N, C, H, W) in [-1, 1] -> (N, D, H, W) on the CPU, each with the same bits in any batch (on a CPU)."""
+    """Translate images (N, C, H, W) in [-1, 1] -> (N, D, H, W) on the CPU; on a CPU bit-identical for any batching."""
     device = next(network.parameters()).device
 
     def through(rows: Tensor) -> list[Tensor]:
@@ -207,6 +207,6 @@ def _check_images(network: TranslatorNetwork, images: ImageSet, truth: ImageSet 
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    """Of a PNG of ours, uint8 (C, H, W)."""
+    """Pixels of a PNG written by this module, uint8 (C, H, W)."""
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

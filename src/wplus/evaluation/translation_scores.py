@@ -1,4 +1,4 @@
-"""Scores of translations against the truth: pixels, perceptual distance, factors changed as asked and others kept."""
+"""Scores of translations against the truth: pixel errors, perceptual distances, and whether factors match it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,11 +26,11 @@ _SHARE = (
 
 @dataclass(frozen=True)
 class Judges:
-    """What compares translations with the truth.
+    """Distances and classifier that compare translations with the truth.
 
     Attributes:
-        terms: distances of image pairs beside L1 and PSNR, such as a perceptual one, by any names.
-        classifier: names the factors of images; None: they are not looked at.
+        terms: image distances to report in addition to L1 and PSNR, such as a perceptual one, under any names.
+        classifier: predicts the factors of images; None: factors are not evaluated.
     """
 
     terms: Mapping[str, ImageDistance] = field(default_factory=dict)
@@ -41,10 +41,10 @@ def image_columns(
     inputs: ImageSet, outputs: Tensor, truth: ImageSet | None, *, judges: Judges,
     way_back: Callable[[Tensor], Tensor | None],
 ) -> dict[str, Score]:  # fmt: skip
-    """Column -> numbers (N,) of translations, uint8 (N, C, R, R), of as many inputs.
+    """Column -> scores (N,) of translations, uint8 (N, C, R, R), of the corresponding inputs.
 
-    `change` from the inputs; with the truth how far it is from them (`asked`), L1, PSNR and the judges' distances; with
-    a way back the error of there and back, plain and with noise and JPEG between.
+    `change` from the inputs; given the truth, its difference from the inputs (`asked`), L1, PSNR and the judges'
+    distances; given a way back, the cycle error, without and with noise or JPEG compression in between.
     """
     parts: list[dict[str, Score]] = []
     for rows in torch.arange(len(outputs)).split(_BATCH):
@@ -73,10 +73,10 @@ def _cycle(given: Tensor, made: Tensor, way_back: Callable[[Tensor], Tensor | No
 def factor_shares(
     inputs: ImageSet, outputs: Tensor, truth: ImageSet | None, *, judges: Judges
 ) -> Iterator[MetricResult]:
-    """For each factor that the truth tells and the classifier knows the share of translations that show it so.
+    """Yield, for each factor that truth and classifier both know, the share of translations that match the truth.
 
-    Names: `changed_<factor>` where the inputs have another value of it, `kept_<factor>` else; Wilson's intervals. The
-    protocol has the same share of the true images: what the classifier misnames there is no fault of the translation.
+    They are named `changed_<factor>` if the inputs have another value of it, otherwise `kept_<factor>`, and have
+    Wilson intervals. The protocol gives the same share for the true images, where errors are the classifier's alone.
     """
     classifier = judges.classifier
     if classifier is None or truth is None or not truth.attributes or outputs.shape[1] != classifier.net.img_channels:

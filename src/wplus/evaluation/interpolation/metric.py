@@ -1,4 +1,4 @@
-"""The metric `interpolation`: a fixed list of pairs of real images, every method on every pair, one table."""
+"""The metric `interpolation`: compare all methods on a fixed list of pairs of real images, in one table."""
 
 import copy
 import hashlib
@@ -40,39 +40,39 @@ from wplus.models.generator import GeneratorNetwork
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.seen import INSTRUMENTS
 
-_NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
+_NUM_REFERENCES = 24  # real images that fill the discriminator's groups of 4, hence a multiple of 3
 
 
 @dataclass(kw_only=True)
 class Interpolation:
     """Compare paths between held-out real images.
 
-    Into the command's folder, under interpolation/: table.md, table.json, table.csv, rows.csv, along.png, a picture of
-    every pair in pictures/, the pairs' own results in pairs/ (an interrupted command goes on with those that are
-    missing), and the inversions in inversions/<space>.
+    Writes into interpolation/ in the command's folder: table.md, table.json, table.csv, rows.csv, along.png, a picture
+    of every pair in pictures/, each pair's results in pairs/ (an interrupted command resumes with the missing ones),
+    and the inversions in inversions/<space>.
     """
 
     paths: Mapping[str, LatentPath]
     path_metrics: Mapping[str, PathMetric]
-    perceptual: ImageDistance  # of the LPIPS family; it measures, the inverter uses it, and a path may search by it
-    identity: ImageDistance | None  # descriptor of `drift`; null leaves it out
-    extractor: Extractor  # features that sets of frames are compared with real images by
-    inverter: Callable[..., Any]  # finds the endpoints, into each space
+    perceptual: ImageDistance  # of the LPIPS family; used for measuring, by the inverter, and by paths that search
+    identity: ImageDistance | None  # descriptor used by `drift`; null leaves it out
+    extractor: Extractor  # features for comparing sets of frames with real images
+    inverter: Callable[..., Any]  # finds the endpoints, in each space
     retime: Mapping[str, Retiming | None] | None = None
-    spaces: Sequence[Space] = ("z", "w", "w+")  # each path in each space that it is for
-    methods: Sequence[str] | None = None  # instead, a choice of SPACE_PATH such as [z_slerp, w_lerp+arc_length]
+    spaces: Sequence[Space] = ("z", "w", "w+")  # every path is run in each of these spaces that it supports
+    methods: Sequence[str] | None = None  # instead, a list of SPACE_PATH such as [z_slerp, w_lerp+arc_length]
     latents: Mapping[Space, str] | str | None = (
-        None  # instead, folders of inversions by space, such as {w: runs/invert-w}, or one, in its space
+        None  # instead, folders of inversions by space, such as {w: runs/invert-w}, or one folder, in its space
     )
-    pairs: str = "draw"  # draw: num_pairs of the held-out images, with `latents` of those, to pairs.json | such a file
-    num_pairs: int = 200  # a third each of near, mid and far ones
-    num_frames: int = 33  # of a trajectory, both ends included
-    frames_per_bin: int = 3  # of a trajectory in each of four parts of the way, compared with real images as a set
-    num_real: int | None = 5000  # real images that they are compared with; null: all
+    pairs: str = "draw"  # draw: num_pairs held-out pairs, with `latents` of those, to pairs.json | such a file
+    num_pairs: int = 200  # a third each of near, mid and far pairs
+    num_frames: int = 33  # per trajectory, both ends included
+    frames_per_bin: int = 3  # frames in each of four parts of a trajectory, compared with real images as a set
+    num_real: int | None = 5000  # real images for that comparison; null: all
     discriminator: str = "auto"  # auto: the checkpoint's own, if it has one | none | a checkpoint with one
     baseline: str | None = None  # method that the others are tested against; null: the first
-    endpoint_threshold: float | None = 0.5  # part of two images' distance by which an end may miss its own; null: any
-    pictures: str = "all"  # all: one of every pair | none
+    endpoint_threshold: float | None = 0.5  # largest endpoint error, relative to the images' distance; null: no limit
+    pictures: str = "all"  # all: one per pair | none
     inversion_batch_size: int = 50
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Interpolation:
         names = [method.name for method in self._methods]
         check_choice("baseline", self.baseline or names[0], [*names, CROSS_DISSOLVE])
         check_choice("pictures", self.pictures, ("all", "none"))
-        check_number("num_frames", self.num_frames, lowest=17, whole=True)  # bins of t need so many
+        check_number("num_frames", self.num_frames, lowest=17, whole=True)  # needed to fill the bins of t
         check_number("frames_per_bin", self.frames_per_bin, lowest=1, whole=True)
         check_number("inversion_batch_size", self.inversion_batch_size, lowest=1, whole=True)
         check_threshold(self.endpoint_threshold, self.path_metrics)
@@ -99,12 +99,12 @@ class Interpolation:
             pair_lists.source_space(space, list(self._latents or ()))
 
     def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
-        """Ask for the real images' features, and refuse what cannot work before anything heavy; what is returned yields
-        the numbers that the tables show, of every method. Every number there is goes into the folder."""
+        """Request the real images' features, and reject invalid input before any heavy computation. The iterator yields
+        the numbers shown in tables, for every method; the folder gets all numbers."""
         return self._settled(context.models.generator)._asked(context)
 
     def _settled(self, generator: GeneratorNetwork) -> "Interpolation":
-        """The same for one generator: spaces as it has them, f/w+ with its block; UserError where it has none."""
+        """Resolve the spaces for one generator, such as f/w+ to its block; UserError if the generator lacks one."""
         found, own = copy.copy(self), {each: str(space_of(each, generator)) for each in self._spaces}
         found._methods = [replace(method, space=own[method.space]) for method in self._methods]
         found._spaces = list(dict.fromkeys(own.values()))
@@ -113,7 +113,7 @@ class Interpolation:
         return found
 
     def _asked(self, context: EvalContext) -> Iterator[MetricResult]:
-        """See `__call__`."""
+        """Implement `__call__` once the spaces are resolved."""
         held_out = context.held_out
         if context.real is None or held_out is None or context.output_dir is None:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
@@ -134,7 +134,7 @@ class Interpolation:
     ) -> Iterator[MetricResult]:  # fmt: skip
         pairs = listed or self._drawn(context, held_out, ensure_folder(folder))
         settings = self._settings(context, pairs, discriminator) | {"num_real": real_images.num}
-        # Of given latents a missing one is told before the folder is anybody's.
+        # Report missing latents before settings are written to the folder.
         fingerprint, latents = context.models.fingerprint, self._latents
         given = pair_lists.read_endpoints(latents, pairs.names, fingerprint=fingerprint) if latents else None
         if is_first():
@@ -147,13 +147,13 @@ class Interpolation:
         )  # fmt: skip
         runner = self._runner(context, endpoints, discriminator)
         results = self._results(context, held_out, pairs, folder, runner)
-        rows = real_images.ask(self.extractor, FeatureRows()).value.rows  # asked for before: one pass for all metrics
+        rows = real_images.ask(self.extractor, FeatureRows()).value.rows  # already requested: one pass for all metrics
         real = RealFeatures(rows, device=context.device, progress=context.progress)
         summary = summarise(
             results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline or self._methods[0].name,
             t=even_positions(self.num_frames), endpoint_threshold=self.endpoint_threshold, seed=context.seed,
         )  # fmt: skip
-        protocol = {**settings, "endpoint_threshold": self.endpoint_threshold}  # which no stored trajectory depends on
+        protocol = {**settings, "endpoint_threshold": self.endpoint_threshold}  # not used by stored trajectories
         if is_first():
             tables.write(folder, summary, protocol)
             _track(context, folder, summary, pairs)
@@ -166,7 +166,7 @@ class Interpolation:
             among, num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
             batch_size=context.batch_size, device=context.device, progress=context.progress,
         )  # fmt: skip
-        pairs = replace(pairs, data=held_out.fingerprint)  # so that the list serves again
+        pairs = replace(pairs, data=held_out.fingerprint)  # so that the list can be reused
         if is_first():
             pairs.save(folder / "pairs.json")
         return pairs
@@ -187,7 +187,7 @@ class Interpolation:
     def _settings(
         self, context: EvalContext, pairs: PairList, discriminator: DiscriminatorScore | None
     ) -> dict[str, Any]:
-        """Everything that decides the numbers, as plain values: the protocol, and what a folder is continued by."""
+        """All settings that determine the numbers, as plain values: the protocol, also checked before resuming."""
         listed = json.dumps([pair.name for pair in pairs.pairs])
         folders = {str(space): str(folder) for space, folder in (self._latents or {}).items()}
         return {
@@ -234,14 +234,14 @@ class Interpolation:
     ) -> dict[str, PairResult]:
         files, fingerprint = dict(zip(pairs.pairs, _file_names(pairs), strict=True)), context.models.fingerprint
         stored = {pair: folder / "pairs" / f"{name}.safetensors" for pair, name in files.items()}
-        # The share of all pairs, not of the missing ones: while one process lists those, another may store one of them.
+        # Share all pairs, not the missing ones: while one process lists those, another may already store one.
         mine = [pair for pair in share(pairs.pairs) if not stored[pair].is_file()]
         for pair in context.progress(mine, f"Trajectories of {len(self._methods)} methods (pairs)", total=len(mine)):
             targets = to_float(subset(held_out, [pair.a, pair.b]).batch(torch.arange(2))[0])
             picture = folder / "pictures" / f"{files[pair]}.png" if self.pictures == "all" else None
             result = runner.run((pair.a, pair.b), targets.to(context.device), picture)
             result.save(stored[pair], fingerprint=fingerprint)
-        all_agree(True)  # until every process has stored its part
+        all_agree(True)  # wait until every process has stored its part
         return {pair.name: PairResult.load(path, fingerprint=fingerprint) for pair, path in stored.items()}
 
 
@@ -269,5 +269,5 @@ def _track(context: EvalContext, folder: Path, summary: Summary, pairs: PairList
 
 
 def _file_names(pairs: PairList) -> list[str]:
-    """One per pair: its number, so that any image names do."""
+    """File names, one per pair, based on its index, so that image names can be arbitrary."""
     return [f"{index:04d}_{pair.stratum}" for index, pair in enumerate(pairs.pairs)]

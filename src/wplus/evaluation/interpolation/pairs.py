@@ -1,4 +1,4 @@
-"""Pairs of real images, some near, some far apart, that paths are compared on; and the latents of their endpoints."""
+"""Pairs of real images at different distances, on which paths are compared, and the latents of their endpoints."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ from wplus.latents.weight_delta import WeightDelta, load_delta
 from wplus.losses.image_pair import ImageDistance
 
 STRATA = ("near", "mid", "far")
-_MOST_CANDIDATES = 4000  # pairs whose distance is measured
+_MOST_CANDIDATES = 4000  # maximum number of pairs whose distance is measured
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images by name, the perceptual distance between them, and the third of all pairs that it lies in."""
+    """Two images by name, the perceptual distance between them, and which third of all distances it falls into."""
 
     a: str
     b: str
@@ -41,13 +41,13 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """As trajectories are called."""
+        """The name of the pair's trajectories."""
         return f"{self.a} to {self.b}"
 
 
 @dataclass(frozen=True)
 class PairList:
-    """Pairs of the images with one fingerprint, and how they were drawn; no image is in two pairs."""
+    """Pairs of images from one data set, and how they were drawn; no image is in two pairs."""
 
     pairs: tuple[Pair, ...]
     data: str  # fingerprint of the set of images
@@ -55,11 +55,11 @@ class PairList:
 
     @property
     def names(self) -> list[str]:
-        """Of the images, first a then b of each pair."""
+        """Names of the images, a then b of each pair."""
         return [name for pair in self.pairs for name in (pair.a, pair.b)]
 
     def save(self, path: str | Path) -> Path:
-        """As JSON, whole or not at all."""
+        """Write the list as JSON, atomically."""
         pairs = [{**asdict(pair), "distance": round(pair.distance, 6)} for pair in self.pairs]
         return write_json(path, {"data": self.data, "protocol": dict(self.protocol), "pairs": pairs})
 
@@ -68,12 +68,12 @@ def draw_pairs(
     images: ImageSet, *, num_pairs: int, distance: ImageDistance, seed: int = 0, batch_size: int = 64,
     device: torch.device | str = "cpu", progress: Progress = track, order: str = "digests",
 ) -> PairList:  # fmt: skip
-    """Draw `num_pairs` pairs, as many near as mid and far ones (one more or less), no image twice.
+    """Draw `num_pairs` pairs, equally many (to within one) near, mid and far ones, using no image twice.
 
-    Images are paired off at random and the distance within each pair is measured; its thirds over all these pairs are
-    the strata, and the first pairs of each, in the order of the draw, are taken. No image is in two pairs, so that
-    pairs are independent and intervals over pairs are honest. The draw is of the images in the `order` of their
-    digests, or of their "files"; the protocol of a list without an order says that it was drawn so.
+    Images are paired at random and the distance within each pair is measured; the strata are the thirds of these
+    distances, and the first pairs drawn in each are used. No image is in two pairs, so pairs are independent and
+    intervals over pairs are valid. Images are drawn in the `order` of their "digests" or "files"; a list whose protocol
+    does not state an order was drawn from "files".
     """
     check_choice("order", order, ("digests", "files"))
     most = len(images) // 2
@@ -102,13 +102,13 @@ def draw_pairs(
 
 @torch.no_grad()
 def _distances(images: ImageSet, pairs: Tensor, distance: ImageDistance, device: torch.device | str) -> Tensor:
-    """Distances (B,) within pairs (B, 2) of image numbers."""
+    """Distances (B,) within pairs (B, 2) of image indices."""
     a, b = (to_float(images.batch(numbers)[0].to(device)) for numbers in pairs.unbind(dim=1))
     return distance(a, b).double().cpu()
 
 
 def read_pairs(path: str | Path, images: ImageSet) -> PairList:
-    """A list from its file; UserError where it is damaged or of other images."""
+    """Read a list from its file; UserError if it is damaged or belongs to other images."""
     try:
         content = json.loads(Path(path).read_text())
         pairs = tuple(Pair(**entry) for entry in content["pairs"])
@@ -131,13 +131,13 @@ def read_pairs(path: str | Path, images: ImageSet) -> PairList:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What an inverter found for one image: a latent, with its noise where that was sought, and maybe tuned weights."""
+    """An inversion of one image: a latent, with noise if it was optimised, and possibly tuned weights."""
 
     latent: Latent
-    delta_file: Path | None = None  # the weight delta that the generator was tuned with for it (`inverter=pti`)
+    delta_file: Path | None = None  # weight delta from tuning the generator (`inverter=pti`)
 
     def delta(self, *, fingerprint: str) -> WeightDelta | None:
-        """The weight delta, read anew: those of all images would be too much to hold."""
+        """Load the weight delta from its file each time, since those of all images would not fit into memory."""
         if self.delta_file is None:
             return None
         found = load_delta(self.delta_file, fingerprint=fingerprint)
@@ -146,11 +146,11 @@ class Endpoint:
 
 
 Endpoints = Mapping[Space, Mapping[str, Endpoint]]
-"""By space and image name; a space without its own takes those that can be lifted into it, see `source_space`."""
+"""By space and image name; a space without endpoints uses those that can be lifted into it, see `source_space`."""
 
 
 def source_space(space: Space, given: Sequence[Space]) -> Space:
-    """The space whose latents serve a method in `space`: itself, else the first that goes there without loss."""
+    """Return the space whose latents a method in `space` uses: itself, or the first that lifts to it without loss."""
     found = [space] if space in given else [each for each in given if space_named(space).holds(space_named(each))]
     if not found:
         raise UserError(f"Nothing given as latents goes into {space}: give latents of {space} too, or leave it out.")
@@ -158,16 +158,16 @@ def source_space(space: Space, given: Sequence[Space]) -> Space:
 
 
 def read_endpoints(folders: Mapping[Space, str | Path], names: Sequence[str], *, fingerprint: str) -> Endpoints:
-    """Endpoints of the images called `names` from folders by space that `invert.py` wrote (or their latents/ within).
+    """Read the endpoints of the images `names` from folders by space written by `invert.py` (or their latents/).
 
-    UserError where one is missing, was made with another generator, is of another space than it is said to be, or was
-    tuned and lacks its weight delta, without which it shows another picture.
+    UserError if one is missing, belongs to another generator or another space than stated, or was tuned and lacks its
+    weight delta, without which it yields a different image.
     """
     return {space: _read(space, Path(folder), names, fingerprint) for space, folder in folders.items()}
 
 
 def space_in(folder: str | Path) -> Space:
-    """The space of the latents in a folder, by the first; UserError where there is none."""
+    """Return the space of the first latent in a folder; UserError if there is none."""
     first = next(iter(sorted(_files_in(Path(folder)).rglob("*.safetensors"))), None)
     if first is None:
         raise UserError(f"There are no latents in the folder '{folder}': invert writes such ones.")
@@ -175,7 +175,7 @@ def space_in(folder: str | Path) -> Space:
 
 
 def with_latents(images: ImageSet, folders: Mapping[Space, str | Path]) -> ImageSet:
-    """Those of the images that have a latent in each of the folders; UserError where none has."""
+    """Return the images that have a latent in every folder; UserError if none has."""
     files = [_files_in(Path(folder)) for folder in folders.values()]
     names = [name for name, file in zip(images.names, output_names(images.names), strict=True)
              if all((each / f"{file}.safetensors").is_file() for each in files)]  # fmt: skip
@@ -205,21 +205,21 @@ def _read(space: Space, folder: Path, names: Sequence[str], fingerprint: str) ->
 
 def invert_endpoints(images: ImageSet, spaces: Sequence[Space], *, folder: Path, models: Models,
                      invert: Callable[..., Any], **inverting: Any) -> Endpoints:  # fmt: skip
-    """Invert the images into each space, into `folder`/<space>; what is there already is not done again.
+    """Invert the images into each space and store them in `folder`/<space>, skipping those that already exist.
 
-    Of several processes the first does it and the others wait. `inverting` are further arguments of `FolderInversion`.
+    Only the first process inverts while the others wait. `inverting` are further arguments of `FolderInversion`.
     """
     shared = {"models": models, "invert": invert, **inverting}
     folders = {space: folder / space.replace("/", "") for space in spaces}
     if is_first():
         made = [FolderInversion(images, space=space, output_dir=each, **shared) for space, each in folders.items()]
-        for inversion in made:  # all were checked before the first starts
+        for inversion in made:  # all are checked before the first one starts
             inversion.run()
     all_agree(True)
     return read_endpoints(folders, images.names, fingerprint=models.fingerprint)
 
 
 def subset(images: ImageSet, names: Sequence[str]) -> ImageSet:
-    """The images with these names, as a set of its own."""
+    """Return the images with these names as a new set."""
     numbers = {name: index for index, name in enumerate(images.names)}
     return images.subset(torch.tensor([numbers[name] for name in names]))

@@ -1,4 +1,4 @@
-"""Do the images along paths look like real ones? Distances of sets of frames in bins of t, with pairs as units.
+"""Realism of images along paths: distances of sets of frames from real images, in bins of t, with pairs as units.
 
 Frames of one trajectory are not independent, so every interval here resamples or leaves out whole pairs.
 """
@@ -22,19 +22,19 @@ PLACES = {"ends": "at both ends", "middle": "half way"}  # and the bins
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000
 _GROUPS = 10  # of the jackknife
-NUM_NEIGHBOURS = 3  # k of precision, as published; real images must be more
+NUM_NEIGHBOURS = 3  # k of precision, as published; needs more real images than this
 
 
 def bin_name(low: float, high: float) -> str:
-    """As in names of numbers: `10_30` is t from 0.1 to 0.3."""
+    """Format a bin for names of numbers: `10_30` is t from 0.1 to 0.3."""
     return f"{round(100 * low)}_{round(100 * high)}"
 
 
 def shown_frames(t: Tensor, *, frames_per_bin: int) -> dict[str, Tensor]:
-    """Which of the frames at positions t (T,) are looked at: `ends`, `middle`, and some of each bin, evenly spaced.
+    """Select frames from positions t (T,): `ends`, `middle`, and some of each bin, evenly spaced.
 
-    Bins are open, so that they are mirror images of each other; half way (one frame, or two where T is even) is
-    `middle`. One frame of a bin is that in its middle; of two there, in the late bins the mirror image of the early.
+    Bins are open intervals, so that they mirror each other; `middle` is one frame, or two if T is even. A single frame
+    per bin is its middle one; if there are two, late bins take the mirror image of the early bins' choice.
     """
     found = {"ends": torch.tensor([0, len(t) - 1]), "middle": middle_of(t)}
     for low, high in BINS:
@@ -47,7 +47,7 @@ def shown_frames(t: Tensor, *, frames_per_bin: int) -> dict[str, Tensor]:
 
 
 class RealFeatures:
-    """One side of the distances, prepared once: real features (R, dim). No matrix of all their pairs is held."""
+    """Real features (R, dim) with precomputed statistics; the matrix of all their pairs is never stored."""
 
     def __init__(self, rows: Tensor, *, device: torch.device | str = "cpu", progress: Progress = silent) -> None:
         self.rows, self.statistics = rows.double(), FeatureStatistics.of(rows)
@@ -58,15 +58,15 @@ class RealFeatures:
         self.self_similarity = float(similarity.value.sums) / (num * (num - 1))
 
     def holds(self, features: Tensor) -> Tensor:
-        """Which of the features (N, dim) lie in the ball of a real one to its third neighbour: (N,) bool.
+        """Whether features (N, dim) lie within the distance to the third neighbour of any real one: (N,) bool.
 
-        That share is the precision of Kynkäänniemi et al. 2019 (arXiv:1904.06991).
+        The share that does is the precision of Kynkäänniemi et al. 2019 (arXiv:1904.06991).
         """
         pairs = PairPass(lambda: self.rows, lambda: features, device=self._device)
         return pairs.ask(InBalls(self._radii, around="rows", is_closed=True)).value.counts > 0
 
     def similarity(self, features: Tensor) -> Tensor:
-        """Mean kernel of each of the features (N, dim) with all real ones: (N,) float64."""
+        """Mean kernel value of each of the features (N, dim) with all real ones: (N,) float64."""
         return torch.cat([_kernel(part.double(), self.rows).mean(dim=1) for part in features.split(BLOCK)])
 
 
@@ -76,10 +76,10 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 class PairKernel:
-    """Squared kernel distance between real images and the frames of P pairs, for any weights of the pairs.
+    """Squared kernel distance between real images and the frames of P pairs, for arbitrary weights of the pairs.
 
-    Binkowski's unbiased estimator, but for frames of one pair, which are as good as themselves: a pair is compared with
-    the other pairs only, unbiased for what a new pair would show.
+    This is Binkowski's unbiased estimator, except that frames of the same pair, which are dependent, are not compared
+    with each other: only with those of other pairs, which is unbiased with respect to a new pair.
     """
 
     def __init__(self, features: Tensor, real: RealFeatures) -> None:
@@ -92,24 +92,25 @@ class PairKernel:
         self.real = real.self_similarity
 
     def distance(self, weights: np.ndarray) -> np.ndarray:
-        """(S, P) how often each pair counts, rows of one weighting -> (S,); a pair drawn twice is not met by itself."""
+        """Weights (S, P) of the pairs -> distances (S,); a pair drawn twice is not compared with itself."""
         within = np.einsum("sp,pq,sq->s", weights, self.between, weights, optimize=True)
         num = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
         return within / num + self.real - 2 * (weights @ self.to_real) / weights.sum(axis=1)
 
 
 def resamples(num_pairs: int, *, seed: int, num: int = NUM_RESAMPLES) -> np.ndarray:
-    """(num, P): how often each pair is drawn in each bootstrap resample of the pairs, the same for every method; those
-    that hold one pair alone, which has no other to be compared with, are left out."""
+    """Counts (num, P) of each pair in each bootstrap resample, the same for every method; resamples consisting of a
+    single pair, which has no other to be compared with, are dropped."""
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(num_pairs, np.full(num_pairs, 1 / num_pairs), size=num)
     return drawn[(drawn > 0).sum(axis=1) > 1].astype(np.float64)
 
 
 class PairFrechet:
-    """Fréchet distance between real images and the frames of P pairs, any pairs left out, at the cost of few frames.
+    """Fréchet distance between real images and the frames of any subset of P pairs, cheap if there are few frames.
 
-    tr sqrt(S1 S2) needs the eigenvalues of X S1 X^T only, X (n, dim) the centred frames: S1 X^T X has the same.
+    tr sqrt(S1 S2) only needs the eigenvalues of X S1 X^T, where X (n, dim) are the centred frames: up to zeros, they
+    equal those of S1 X^T X.
     """
 
     def __init__(self, features: Tensor, real: FeatureStatistics) -> None:
@@ -121,19 +122,19 @@ class PairFrechet:
         self.inner = self.rows @ covariance @ self.rows.T
 
     def distance(self, pairs: Tensor) -> float:
-        """Of the pairs with these numbers (Q,)."""
+        """Distance for the pairs with these indices (Q,)."""
         rows = (pairs[:, None] * self.frames + torch.arange(self.frames)).flatten()
         x, inner = self.rows[rows], self.inner[rows][:, rows]
         mean, num = x.mean(dim=0), len(rows)
         trace = (x - mean).square().sum() / (num - 1)
         centred = inner - inner.mean(dim=0) - inner.mean(dim=1, keepdim=True) + inner.mean()
         values = torch.linalg.eigvalsh((centred + centred.T) / (2 * (num - 1)))
-        root = values[-min(num - 1, x.shape[1]) :].clamp_min(0).sqrt().sum()  # all others are 0 but for rounding
+        root = values[-min(num - 1, x.shape[1]) :].clamp_min(0).sqrt().sum()  # all others are 0 up to rounding
         return max(float((self.real_mean - mean).square().sum() + self.real_trace + trace - 2 * root), 0.0)
 
     def with_interval(self) -> Mean:
-        """Of all pairs, with a delete-a-group jackknife over pairs. A bootstrap would be biased: what it draws twice
-        adds nothing to the rank of the covariance, and fewer different frames mean a larger distance."""
+        """Distance for all pairs, with a delete-a-group jackknife over pairs. A bootstrap would be biased: duplicates
+        do not add to the rank of the covariance, and fewer distinct frames mean a larger distance."""
         everything = torch.arange(len(self.rows) // self.frames)
         value = self.distance(everything)
         if len(everything) < 2 * _GROUPS:
@@ -163,7 +164,7 @@ FRECHET = PathNumber(name="fd", direction="lower", format=".3f", shown="file", m
 
 @dataclass(frozen=True)
 class Realism:
-    """Numbers of one method's sets of frames, and the resampled ones, for differences between methods."""
+    """Numbers of one method's sets of frames, and their resampled values, for differences between methods."""
 
     values: dict[str, Mean]
     draws: dict[str, np.ndarray]
@@ -171,10 +172,10 @@ class Realism:
 
 
 def realism(frames: Mapping[str, Tensor], real: RealFeatures, *, weights: np.ndarray, extractor: str) -> Realism:
-    """Numbers of one method from the features of its frames by place: `shown_frames` name -> (P, F, dim).
+    """Compute one method's numbers from the features of its frames by place: `shown_frames` name -> (P, F, dim).
 
-    `kd_<extractor>_<place>` of every place and its `mid_dip`, `precision_<extractor>_<place>` of the ends and the
-    middle: bootstrap over pairs (rows of `weights`). `fd_<extractor>_<bin>`: jackknife.
+    `kd_<extractor>_<place>` for every place and its `mid_dip`, and `precision_<extractor>_<place>` for the ends and the
+    middle, are bootstrapped over pairs (rows of `weights`). `fd_<extractor>_<bin>` uses a jackknife.
     """
     found = Realism({}, {}, {})
 
@@ -199,7 +200,7 @@ def realism(frames: Mapping[str, Tensor], real: RealFeatures, *, weights: np.nda
 
 
 def _named(number: PathNumber, extractor: str, place: str) -> PathNumber:
-    """`kd` as `kd_<extractor>_<place>`, its meaning with the place."""
+    """Rename, for example, `kd` to `kd_<extractor>_<place>` and fill the place into its meaning."""
     where = PLACES.get(place) or "from t = 0.{} to 0.{}".format(*(part.rstrip("0") for part in place.split("_")))
     name, label = f"{number.name}_{extractor}_{place}", f"{number.name}_{place}"
     return replace(number, name=name, label=label, meaning=number.meaning.format(where=where))

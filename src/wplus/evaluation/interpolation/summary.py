@@ -1,10 +1,10 @@
-"""From the rows of many pairs to one line per method: means, intervals, strata, paired tests, sets of frames.
+"""Summarise many pairs as one row per method: means, intervals, strata, paired tests, sets of frames.
 
-Before all numbers of a way: do its ends show the images that it is said to join? A bad inverter gives a smooth way,
-between two other images. An endpoint passes where it misses its image by at most `endpoint_threshold` of the distance
-between the two images, both as lengths in the perceptual distance's feature space (`endpoint_miss`): that scales with
-the pair, whatever the net, the data and the resolution. Up to 0.5, the default, either end is nearer to its own image
-than to the other one, by the triangle inequality. The threshold is our own.
+A path's numbers only mean something if its ends show the images it is supposed to join: a bad inverter yields a smooth
+path between two different images. An endpoint passes if its error is at most `endpoint_threshold` times the distance
+between the two images, both as lengths in the perceptual distance's feature space (`endpoint_miss`), so the criterion
+scales with the pair for any net, data and resolution. Up to the default of 0.5, each end is closer to its own image
+than to the other, by the triangle inequality. This criterion is our own.
 """
 
 import functools
@@ -32,29 +32,29 @@ ENDPOINTS_PASS = PathNumber(name="endpoints_pass", direction="higher", format=".
     "Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance "
     "between the images. Where it is low, the method's other numbers say nothing of these images."))  # fmt: skip
 _MEAN = functools.partial(np.mean, axis=-1)
-_FEWEST = 6  # pairs; of fewer, sets of frames and intervals say little
+_FEWEST = 6  # minimum number of pairs for meaningful sets of frames and intervals
 
 
 @dataclass(frozen=True)
 class Passing:
-    """Which endpoints pass."""
+    """Which methods and pairs have passing endpoints."""
 
     limit: float  # largest `endpoint_miss` that passes
-    failing: tuple[str, ...]  # methods that fail on most pairs: how smooth they are says nothing of these images
-    pairs: tuple[str, ...]  # those on which all others pass, by name; none where that is the cross-dissolve alone
+    failing: tuple[str, ...]  # methods that fail on most pairs, so that their smoothness is meaningless for them
+    pairs: tuple[str, ...]  # names of pairs on which all others pass; empty if only the cross-dissolve is left
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a comparison found, by method; `where_passing` is as `means`, over `passing.pairs`, without the methods that
-    fail, and empty where those are too few."""
+    """Results of a comparison, by method. `where_passing` is like `means`, but over `passing.pairs` and without failing
+    methods; it is empty if there are too few such pairs."""
 
-    numbers: Mapping[str, PathNumber]  # what each number is, by its name
+    numbers: Mapping[str, PathNumber]  # definitions of the numbers by name
     rows: Mapping[str, Rows]
-    means: Mapping[str, Mapping[str, Mean]]  # over pairs, and numbers of sets of frames
+    means: Mapping[str, Mapping[str, Mean]]  # means over pairs, and values for sets of frames
     strata: Mapping[str, Mapping[str, Mapping[str, Mean]]]  # stratum -> method -> number -> mean over its pairs
     paired: Mapping[str, Mapping[str, Paired]]  # comparisons with the baseline on the same pairs
-    sets: Mapping[str, Mapping[str, Mean]]  # differences of sets of frames from the baseline's
+    sets: Mapping[str, Mapping[str, Mean]]  # differences from the baseline in numbers of sets of frames
     along: Mapping[str, Mapping[str, np.ndarray]]  # mean curves (T,) over t
     t: np.ndarray  # (T,)
     baseline: str
@@ -62,11 +62,11 @@ class Summary:
     where_passing: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
 
     def caveat(self, method: str) -> str | None:
-        """What must be said wherever the method's numbers are shown: that its endpoints fail, if they do."""
+        """Caveat to show next to the method's numbers if its endpoints fail, else None."""
         return "endpoints fail" if self.passing is not None and method in self.passing.failing else None
 
     def shown(self, *kinds: str) -> list[PathNumber]:
-        """The numbers that tables of these kinds show ("short", "table"), in their order."""
+        """Numbers shown in tables of these kinds ("short", "table"), in order."""
         return [number for number in self.numbers.values() if number.shown in kinds]
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def summarise(
     results: Mapping[str, PairResult], pairs: PairList, *, real: RealFeatures, extractor: str, t: torch.Tensor,
     baseline: str, endpoint_threshold: float | None = None, seed: int = 0,
 ) -> Summary:  # fmt: skip
-    """The summary of the results by the name of their pair."""
+    """Summarise results, given by pair name."""
     methods = list(next(iter(results.values())).rows)
     rows = {method: judged({name: result.rows[method] for name, result in results.items()}, endpoint_threshold)
             for method in methods}  # fmt: skip
@@ -103,7 +103,7 @@ def summarise(
         means={method: each | sets[method].values for method, each in means_over(results).items()},
         strata={stratum: means_over([pair.name for pair in pairs.pairs if pair.stratum == stratum])
                 for stratum in STRATA},
-        # Not of the columns that are kept in files alone: each further one makes Holm's correction harder on all.
+        # Without file-only columns, as every additional test makes Holm's correction stricter for all.
         paired=paired_tests(rows, baseline, columns=[name for name, number in numbers.items()
                                                      if number.shown != "file"], seed=seed),
         sets={method: _differences(sets[method], sets[baseline]) for method in methods if method != baseline},
@@ -116,7 +116,7 @@ def summarise(
 
 
 def check_threshold(endpoint_threshold: float | None, metrics: Mapping[str, PathMetric]) -> None:
-    """UserError for a limit that is none, and where nothing measures what it limits; None is no limit."""
+    """Raise UserError for an invalid threshold, or if no metric measures the endpoint error; None means no limit."""
     if endpoint_threshold is None:
         return
     if not endpoint_threshold > 0:
@@ -127,9 +127,9 @@ def check_threshold(endpoint_threshold: float | None, metrics: Mapping[str, Path
 
 
 def judged(rows: Rows, endpoint_threshold: float | None) -> dict[str, dict[str, float]]:
-    """The rows of one method with `endpoints_pass` first: 1 where both endpoints pass, else 0.
+    """Prepend `endpoints_pass` to the rows of one method: 1 if both endpoints pass, else 0.
 
-    A pair of equal images has none: no distance between them is there to compare with.
+    It is undefined for a pair of equal images, as the distance between them is 0.
     """
     miss, found = ENDPOINT_MISS.name, {pair: dict(row) for pair, row in rows.items()}
     for pair, row in rows.items():
@@ -139,7 +139,7 @@ def judged(rows: Rows, endpoint_threshold: float | None) -> dict[str, dict[str, 
 
 
 def passed(rows: Mapping[str, Rows], endpoint_threshold: float | None) -> Passing | None:
-    """From judged rows, method -> pair -> number -> value; None without a threshold."""
+    """Find passing methods and pairs from judged rows, method -> pair -> number -> value; None without a threshold."""
     if endpoint_threshold is None:
         return None
     names = list(next(iter(rows.values())))
@@ -152,14 +152,14 @@ def passed(rows: Mapping[str, Rows], endpoint_threshold: float | None) -> Passin
 
 
 def worst_of(number: PathNumber) -> PathNumber:
-    """NAME_max, the largest value of all pairs."""
+    """Define NAME_max, the largest value over all pairs."""
     meaning = f"Of the pair where it is largest: {number.meaning}"
     return replace(number, name=f"{number.name}_max", meaning=meaning, shown="table", worst=False,
                    interval="none: the value of one pair")  # fmt: skip
 
 
 def _with_derived(numbers: Mapping[str, PathNumber], rows: Mapping[str, Rows]) -> dict[str, PathNumber]:
-    """With what a mean over pairs adds: `endpoints_pass` in front, NAME_max behind NAME."""
+    """Add the numbers derived over pairs: `endpoints_pass` at the front, NAME_max after NAME."""
     judges = any(ENDPOINTS_PASS.name in row for each in rows.values() for row in each.values())
     found = {ENDPOINTS_PASS.name: ENDPOINTS_PASS} if judges else {}
     for name, number in numbers.items():
@@ -172,7 +172,7 @@ def _with_derived(numbers: Mapping[str, PathNumber], rows: Mapping[str, Rows]) -
 def means(rows: Rows, numbers: Mapping[str, PathNumber], *, seed: int = 0) -> dict[str, Mean]:
     """Mean of every number over the pairs that have it, with a bootstrap interval over pairs, and NAME_max.
 
-    Of the share of pairs whose endpoints pass it is Wilson's interval, which is not empty where all pass or none.
+    The share of pairs whose endpoints pass gets Wilson's interval, which does not collapse if all or none pass.
     """
     found: dict[str, Mean] = {}
     for name in dict.fromkeys(name for row in rows.values() for name in row):
@@ -199,7 +199,7 @@ def _sets(results: Mapping[str, PairResult], methods: Sequence[str], *, real: Re
 
 
 def _differences(method: Realism, baseline: Realism) -> dict[str, Mean]:
-    """Method minus baseline, the same pairs drawn for both."""
+    """Method minus baseline, with the same resampled pairs for both."""
     return {
         name: Mean(method.values[name].value - baseline.values[name].value, interval(draws - baseline.draws[name]))
         for name, draws in method.draws.items()

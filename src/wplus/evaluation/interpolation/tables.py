@@ -1,4 +1,4 @@
-"""Files of a comparison: the table in three forms, the rows, plots over t."""
+"""Output files of a comparison: the table in three formats, the rows, and plots over t."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ Each = TypeVar("Each")
 
 
 def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
-    """table.json (everything), table.csv (means by stratum), rows.csv (every pair), table.md (to read), along.png."""
+    """Write table.json (everything), table.csv (means by stratum), rows.csv (all pairs), table.md and along.png."""
     write_json(folder / "table.json", {"protocol": dict(protocol), **summary.as_dict()})
     write_csv(folder / "table.csv", _mean_frame(summary))
     rows = {method: pd.DataFrame.from_dict(dict(each), orient="index") for method, each in summary.rows.items()}
@@ -48,8 +48,8 @@ def _mean_frame(summary: Summary) -> pd.DataFrame:
 
 
 def markdown(summary: Summary, *, saw: Sequence[str] = ()) -> str:
-    """The main numbers; a table for each path metric, with paired differences from the baseline; the main numbers again
-    for some pairs. Nets that taught the generator (`saw`) come first."""
+    """Format the main numbers, a table per path metric with paired differences from the baseline, and the main numbers
+    for subsets of the pairs, after a note on nets used to train the generator (`saw`)."""
     main = _columns(summary.shown("short"))
     taught = "The generator's discriminator saw {}: what these nets measure here is measured by its own teachers.\n"
     parts = [taught.format(", ".join(saw))] if saw else []
@@ -84,7 +84,7 @@ def _columns(numbers: Sequence[PathNumber]) -> Headings:
 
 
 def _of_the_endpoints(summary: Summary, passing: Passing) -> str:
-    """What passes, who fails, and where to read on."""
+    """Describe the criterion for endpoints, the methods that fail it, and on how many pairs all others pass."""
     num = len(next(iter(summary.rows.values())))
     rule = f"Endpoints pass that miss their image by at most {passing.limit:g} of the distance between the two images."
     failed = [f"On most pairs they fail with {', '.join(passing.failing)}: how smooth such ways are says nothing of "
@@ -96,12 +96,12 @@ def _of_the_endpoints(summary: Summary, passing: Passing) -> str:
 
 
 def _marked(summary: Summary, methods: Mapping[str, Each]) -> dict[str, Each]:
-    """The same, with a mark on the names of the methods whose endpoints fail."""
+    """Append a caveat to the names of methods whose endpoints fail."""
     return {with_caveat(name, summary.caveat(name)): each for name, each in methods.items()}
 
 
 def _by_stratum(summary: Summary, columns: Headings) -> str:
-    """The main numbers of near, mid and far pairs, without intervals: those stand in table.csv."""
+    """Format the main numbers of near, mid and far pairs, without intervals, which are in table.csv."""
     means = {
         f"{method}, {stratum}": {name: Mean(mean.value, None) for name, mean in summary.strata[stratum][method].items()}
         for method in summary.means
@@ -120,7 +120,7 @@ _PANELS = {
 
 
 def plot(path: Path, summary: Summary) -> None:
-    """Means over pairs along t, a line per method; writes a PNG. A curve that no panel is made for has its own."""
+    """Plot means over pairs along t as a PNG, one line per method; curves without a predefined panel get their own."""
     from matplotlib.figure import Figure  # slow to import, needed here only
 
     known = {name.removesuffix("_a").removesuffix("_b"): None for each in summary.along.values() for name in each}

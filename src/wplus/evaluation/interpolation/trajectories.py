@@ -1,4 +1,4 @@
-"""The trajectories of one pair by every method: made, measured, drawn, and stored in one file, to be continued by."""
+"""Create, measure, draw and store the trajectories of one pair by all methods, one file per pair for resuming."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from wplus.inversion.task import describe
 from wplus.latents.space import Space, space_named, spaces
 from wplus.pretrained.extractor import Extractor
 
-CROSS_DISSOLVE = "cross_dissolve"  # the baseline that mixes the real images pixel by pixel
+CROSS_DISSOLVE = "cross_dissolve"  # the baseline that blends the real images pixel by pixel
 FILE = SafetensorsFormat(
     noun="trajectories of a pair", entry="wplus_trajectories", version=1,
     foreign="The trajectories in '{path}' are of generator {maker}, not of {fingerprint}",
@@ -38,7 +38,7 @@ FILE = SafetensorsFormat(
 
 @dataclass(frozen=True)
 class Method:
-    """A path in a space, called SPACE_PATH: `w_lerp`, `z_slerp`, `w+_geodesic+arc_length`."""
+    """A path in a space, named SPACE_PATH: `w_lerp`, `z_slerp`, `w+_geodesic+arc_length`."""
 
     space: Space
     path: LatentPath
@@ -48,8 +48,8 @@ class Method:
 def methods_of(
     paths: Mapping[str, LatentPath], in_spaces: Sequence[Space], names: Sequence[str] | None = None
 ) -> list[Method]:
-    """Every path in every one of the spaces that it is for; or instead those called `names`, UserError for an unknown
-    one and for a path in a space that it is not for."""
+    """Return every path in each of the spaces it supports, or only the methods in `names`; UserError for an unknown
+    method or a path in an unsupported space."""
     if names is None:
         for space in in_spaces:
             space_named(space)
@@ -60,11 +60,11 @@ def methods_of(
 
 
 def _method(space: Space, name: str, path: LatentPath) -> Method:
-    return Method(space, path, f"{space.replace('/', '')}_{name}")  # slashes divide the names of numbers
+    return Method(space, path, f"{space.replace('/', '')}_{name}")  # slashes separate parts of result names
 
 
 def _called(name: str, paths: Mapping[str, LatentPath]) -> Method:
-    """The method with this name; UserError for an unknown one, and for a path in a space that it is not for."""
+    """Return the method with this name; UserError if it is unknown or its path does not support the space."""
     space, _, path = name.partition("_")
     try:
         found = _method(str(space_named(space)), path, paths[path])
@@ -76,17 +76,17 @@ def _called(name: str, paths: Mapping[str, LatentPath]) -> Method:
 
 
 class CurveMemory:
-    """Curves of one pair by path, space and direction, each made once; whoever uses one again is charged for it.
+    """Cache of one pair's curves by path, space and direction; reusing a curve still adds its cost to the method's.
 
-    `geodesic+arc_length` is `geodesic` at another pace, and its search need not be made twice.
+    `geodesic+arc_length` is `geodesic` re-timed, so its search need not be run twice.
     """
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[Curve, Cost]] = {}
-        self.reused: list[Cost] = []  # what curves that were met again took when they were made
+        self.reused: list[Cost] = []  # original costs of the curves that were reused
 
     def path(self, path: LatentPath) -> LatentPath:
-        """`path`, and the paths among its options, with this memory: what is callable there is a path."""
+        """Wrap `path`, and any paths among its options (every callable default), to use this cache."""
         options = [each for each in inspect.signature(path).parameters.values() if each.default is not each.empty]
         parts = {each.name: self.path(each.default) for each in options if callable(each.default)}
         inner = functools.partial(path, **parts)
@@ -100,14 +100,14 @@ class CurveMemory:
             since = len(self.reused)
             with measured(keyframes.codes.device) as cost:
                 curve = inner(keyframes, context)
-            self.charge(cost, since=since)  # what was saved inside belongs to this curve's price, too
+            self.charge(cost, since=since)  # this curve's cost includes the reused inner ones
             self._made[key] = curve, cost
             return curve
 
         return remembered
 
     def charge(self, cost: Cost, *, since: int) -> None:
-        """Make `cost` what it would have been without memory: that of the curves in `reused` from `since` on, too."""
+        """Add to `cost` that of the curves in `reused` from index `since` on, as if they had not been cached."""
         reused = self.reused[since:]
         cost.seconds += sum(each.seconds for each in reused)
         if cost.memory_mib is not None:
@@ -116,15 +116,15 @@ class CurveMemory:
 
 @dataclass(frozen=True)
 class PairResult:
-    """What was found on one pair, by method."""
+    """Results for one pair, by method."""
 
-    rows: Mapping[str, Mapping[str, float]]  # values by the name of the number
-    numbers: Mapping[str, PathNumber]  # what each number is, by its name
+    rows: Mapping[str, Mapping[str, float]]  # values by name of the number
+    numbers: Mapping[str, PathNumber]  # definitions of the numbers by name
     along: Mapping[str, Mapping[str, Tensor]]  # curves (T,) over t
     features: Mapping[str, Mapping[str, Tensor]]  # (F, dim) of frames, by place (see `shown_frames`)
 
     def save(self, path: Path, *, fingerprint: str) -> Path:
-        """In one file, whole or not at all."""
+        """Write the result to one file, atomically."""
         parts = {"along": self.along, "features": self.features}
         tensors = {f"{kind} {method} {key}": tensor for kind, methods in parts.items()
                    for method, each in methods.items() for key, tensor in each.items()}  # fmt: skip
@@ -133,7 +133,7 @@ class PairResult:
 
     @staticmethod
     def load(path: Path, *, fingerprint: str) -> PairResult:
-        """From its file."""
+        """Load a result from its file."""
 
         def assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> PairResult:
             numbers = {each["name"]: PathNumber(**each) for each in header["numbers"]}
@@ -148,7 +148,7 @@ class PairResult:
 
 @dataclass(kw_only=True)
 class PairRunner:
-    """Makes and measures the trajectories of pairs, by all methods and the cross-dissolve of the real images."""
+    """Creates and measures the trajectories of pairs, for all methods and the cross-dissolve of the real images."""
 
     methods: Sequence[Method]
     context: PathContext
@@ -160,7 +160,7 @@ class PairRunner:
     frames_per_bin: int
 
     def run(self, names: tuple[str, str], targets: Tensor, picture: Path | None = None) -> PairResult:
-        """The pair of images called `names`, targets (2, C, H, W) in [-1, 1]; drawn to `picture` where one is given."""
+        """Run the pair of images `names` with targets (2, C, H, W) in [-1, 1], and draw it to `picture` if given."""
         memory = CurveMemory()
         trajectories = {method.name: self._trajectory(method, names, targets, memory) for method in self.methods}
         trajectories[CROSS_DISSOLVE] = cross_dissolve(f"{names[0]} to {names[1]}", targets, self.context)
@@ -189,7 +189,7 @@ class PairRunner:
 
     @torch.no_grad()
     def _features(self, trajectories: Mapping[str, Trajectory]) -> dict[str, dict[str, Tensor]]:
-        """Each frame that is looked at goes through the extractor once, those of all methods in the same batches."""
+        """Extract features of the selected frames, once per frame, with the frames of all methods batched together."""
         places = shown_frames(even_positions(self.context.num_frames), frames_per_bin=self.frames_per_bin)
         numbers, counts = torch.cat(list(places.values())), list(map(len, places.values()))
         images = to_uint8(torch.cat([each.images[numbers.to(each.images.device)] for each in trajectories.values()]))
@@ -200,7 +200,7 @@ class PairRunner:
 
 def draw(path: Path, trajectories: Mapping[str, Trajectory], scores: Mapping[str, Mapping[PathNumber, float]],
          targets: Tensor) -> None:  # fmt: skip
-    """The real images, and a row of frames per method with its main numbers; writes a PNG."""
+    """Write a PNG with the real images and, per method, a row of frames titled with its main numbers."""
     rows = [[(targets[0].cpu(), "a, real"), (targets[1].cpu(), "b, real")]]
     for each in trajectories.values():
         columns = shown_columns(len(each.t), 9)
@@ -209,6 +209,6 @@ def draw(path: Path, trajectories: Mapping[str, Trajectory], scores: Mapping[str
 
 
 def in_words(row: Mapping[PathNumber, float]) -> str:
-    """The main numbers of a trajectory in one line."""
+    """Format the main numbers of a trajectory in one line."""
     return ", ".join(f"{number.label or number.name} {value:{number.format}}".replace("_", " ")
                      for number, value in row.items() if number.shown == "short")  # fmt: skip
