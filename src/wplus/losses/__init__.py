@@ -1,1 +1,1 @@
-"""Losses: pure functions or small modules; none knows of training."""
+"""Losses: pure functions or small modules, independent of the training loop."""

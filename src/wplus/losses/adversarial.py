@@ -1,7 +1,7 @@
 """Adversarial losses, as functions of logits (N, 1) -> loss per image (N, 1).
 
-A generator's loss takes the logits of generated images; one that also has an argument `real` without a default compares
-them with the logits of real ones. A discriminator's loss whose logits do not part both at 0 says why (`unsigned`).
+A generator loss takes the logits of generated images; if it also has a required argument `real`, it compares them with
+the logits of real ones. A discriminator loss whose logits do not separate the two at 0 states why (`unsigned`).
 """
 
 import inspect
@@ -16,13 +16,13 @@ Loss = TypeVar("Loss", bound=Callable[..., Tensor])
 
 
 def compares(generator_loss: Callable[..., Tensor]) -> bool:
-    """Whether a generator's loss needs the logits of real images beside those of generated ones."""
+    """Whether a generator loss needs the logits of real images in addition to those of generated ones."""
     real = inspect.signature(generator_loss).parameters.get("real")
     return real is not None and real.default is inspect.Parameter.empty
 
 
 def unsigned(reason: str) -> Callable[[Loss], Loss]:
-    """Mark a discriminator's loss with the reason why the sign of its logits does not say "real", for ADA reads it."""
+    """Mark a discriminator loss with the reason why the sign of its logits, which ADA uses, does not mean "real"."""
 
     def mark(loss: Loss) -> Loss:
         loss.unsigned = reason  # type: ignore[attr-defined]
@@ -32,14 +32,14 @@ def unsigned(reason: str) -> Callable[[Loss], Loss]:
 
 
 def why_unsigned(discriminator_loss: Callable[..., Tensor]) -> str | None:
-    """Why the sign of a logit says nothing with this loss; None where it says "real"."""
-    while isinstance(discriminator_loss, partial):  # one that comes from a configuration
+    """Return why the sign of a logit is meaningless with this loss; None if a positive one means "real"."""
+    while isinstance(discriminator_loss, partial):  # as instantiated from a configuration
         discriminator_loss = discriminator_loss.func
     return getattr(discriminator_loss, "unsigned", None)
 
 
 def minimax_generator(fake: Tensor) -> Tensor:
-    """log(1 - sigmoid(D(G(z)))), what equation 1 gives the generator to minimise (Goodfellow et al. 2014)."""
+    """log(1 - sigmoid(D(G(z)))), the generator's part of equation 1 (Goodfellow et al. 2014)."""
     return -F.softplus(fake)
 
 
@@ -70,7 +70,7 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def critic_generator(fake: Tensor) -> Tensor:
-    """-D(G(z)): of the Wasserstein and of the hinge loss (Arjovsky et al. 2017, algorithm 1)."""
+    """-D(G(z)), the generator loss of both the Wasserstein and the hinge loss (Arjovsky et al. 2017, algorithm 1)."""
     return -fake
 
 

@@ -1,4 +1,4 @@
-"""Distance of two images by how differently a classifier of attributes sees their factors."""
+"""Distance between two images by how differently an attribute classifier predicts their factors."""
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ from wplus.pretrained.attribute_classifier import AttributeClassifier, chosen_fa
 class AttributesDistance(ImageDistance):
     """`factors_<classifier>`: 1/2 sum |p(a) - p(b)| over the values of a factor, averaged over the factors.
 
-    The total variation between the classifier's probabilities. Where it is sure of both images that is the share of
-    factors that it names differently, where it is not, it moves smoothly.
+    This is the total variation between the classifier's probabilities. For confident predictions it is the share of
+    factors predicted differently; otherwise it varies smoothly.
 
     Args:
-        classifier: of the images' factors, see `wplus classifier`.
-        factors: those to look at; None: all that it knows.
+        classifier: classifier of the images' factors, see `wplus classifier`.
+        factors: factors to compare; None: all that the classifier knows.
     """
 
     info = MetricInfo(
@@ -35,7 +35,7 @@ class AttributesDistance(ImageDistance):
         self.freeze(**{**classifier.protocol, "attributes": None, "factors": self.factors})
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Probabilities of the values of each factor (N, K)."""
+        """Probabilities (N, K) of each factor's values."""
         parts = dict(
             zip(self.classifier.classes, self.classifier.net.factors(self.classifier.seen(images)), strict=True)
         )

@@ -1,4 +1,4 @@
-"""Feature matching: two images by what a discriminator of the project's own sees in them, so in any domain."""
+"""Feature matching: compare images by the features of one of the project's discriminators, so for any domain."""
 
 import copy
 from typing import Literal
@@ -19,9 +19,9 @@ class DiscriminatorFeatures(ImageDistance):
     """`discriminator_features`: a discriminator's features after every block, at strides 2, 4, ... down to 4x4.
 
     compare: `normalised` scales the features to unit length at every position and sums squared differences over
-    channels, as LPIPS does (Zhang et al. 2018); `l1` takes mean absolute differences (pix2pixHD, Wang et al. 2018).
-    Both average over space and sum over blocks. The epilogue is left out: its minibatch standard deviation would mix
-    the images of a batch. The discriminator is copied, so that freezing it here does not end its training elsewhere.
+    channels, like LPIPS (Zhang et al. 2018); `l1` uses mean absolute differences (pix2pixHD, Wang et al. 2018).
+    Both average over space and sum over blocks. The epilogue is left out, because its minibatch standard deviation
+    would mix the images of a batch. The discriminator is copied, so that freezing it does not affect its training.
     """
 
     name = "discriminator_features"
@@ -47,14 +47,14 @@ class DiscriminatorFeatures(ImageDistance):
         self.freeze(**weights, layers=layers, compare=compare, input=f"{judge.resolution} px")
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Feature maps (N, C_l, H_l, W_l), one per block; UserError for images of another shape."""
+        """Feature maps (N, C_l, H_l, W_l), one per block; UserError for images of the wrong shape."""
         if tuple(images.shape[1:]) != self.shape:
             raise UserError(f"images must be (N, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}.")
         maps = [x.float() for x in self.discriminator.feature_maps(images)]
         return [unit_length(x) for x in maps] if self.compare == "normalised" else maps
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Distances (N,): per block the mean over space, weighted by the mask at that block's size; summed."""
+        """Distances (N,): per-block means over space, weighted by the mask at that resolution, summed over blocks."""
         differences = [a - b for a, b in zip(features_a, features_b, strict=True)]  # (N, C, H, W)
         if self.compare == "normalised":
             maps = [x.square().sum(dim=1) for x in differences]

@@ -1,8 +1,8 @@
 """Identity distances: 1 - cosine of one descriptor per image, from a face net, a self-supervised net, or a stand-in.
 
-They ignore much of how an image looks, so none can be the only term of a loss: with too large a weight pictures turn
-alike while the term looks well. Weights of published nets are given by path or found in torch's cache; nothing takes
-their place unless it was chosen by its own name.
+They ignore much of an image's appearance, so none can be the only term of a loss: with too large a weight, images
+become alike while the term looks good. Weights of published nets are given by path or found in torch's cache; a
+stand-in is only used if selected by its own name.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ INSTEAD = "give it as identity.path=FILE (image_loss.identity.path=FILE), or cho
 
 
 class IdentityDistance(ImageDistance):
-    """Images of 1 or 3 channels by the angle between their descriptors; a subclass implements `_descriptors`."""
+    """Distance between images of 1 or 3 channels by the angle between descriptors; subclasses define `_descriptors`."""
 
     info = MetricInfo(
         meaning="1 minus the cosine similarity of two images' descriptors by the net named; 0 for equal images.",
@@ -39,21 +39,21 @@ class IdentityDistance(ImageDistance):
     )
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Unit vectors (N, D)."""
+        """Unit-length descriptors (N, D)."""
         return [unit_length(self._descriptors(coloured(images)))]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """1 - cosine (N,), from 0 to 2; UserError for a mask, because a descriptor has no positions."""
         self._refuse(mask)
         (a,), (b,) = features_a, features_b
-        return (a - b).square().sum(dim=1) / 2  # for unit vectors 1 - a.b, and exactly 0 for equal ones
+        return (a - b).square().sum(dim=1) / 2  # equals 1 - a.b for unit vectors, and is exactly 0 for equal ones
 
     def _descriptors(self, images: Tensor) -> Tensor:
         """Images (N, 3, R, R) -> (N, D)."""
         raise NotImplementedError
 
 
-ARCFACE_FILE = "model_ir_se50.pth"  # as pSp and e4e use it
+ARCFACE_FILE = "model_ir_se50.pth"  # as used by pSp and e4e
 ARCFACE_URL = "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view (TreB1eN/InsightFace_Pytorch)"
 ALIGNED_SIZE, FACE_ROWS, FACE_COLUMNS = 256, (35, 223), (32, 220)  # e4e's protocol
 
@@ -61,8 +61,8 @@ ALIGNED_SIZE, FACE_ROWS, FACE_COLUMNS = 256, (35, 223), (32, 220)  # e4e's proto
 class ArcFaceIdentity(IdentityDistance):
     """`identity_arcface`: ArcFace on IR-SE50, for faces aligned as in FFHQ.
 
-    crop: `face` cuts out rows 35 to 222, columns 32 to 219 of the image at 256 px, as e4e does; `none` takes it all.
-    Either is averaged to 112 px. Of anything but faces the descriptors say little.
+    crop: `face` crops rows 35 to 222, columns 32 to 219 of the image at 256 px, as e4e does; `none` uses all of it.
+    The result is resized to 112 px. The descriptors are not meaningful for anything but faces.
     """
 
     name = "identity_arcface"
@@ -94,8 +94,8 @@ class MoCoIdentity(IdentityDistance):
     """`identity_moco`: ResNet50 trained without labels (MoCo v2, He et al. 2020), for domains other than faces.
 
     compat: `published` feeds pixels in [-1, 1], as pSp and e4e do, although the net was trained on normalised ones;
-    `imagenet_normalised` does what the net expects. Both resize to 224 px by nearest neighbour. The descriptors are
-    the 2048 pooled features of the query encoder.
+    `imagenet_normalised` applies the expected normalisation. Both resize to 224 px by nearest neighbour. The
+    descriptors are the 2048 pooled features of the query encoder.
     """
 
     name = "identity_moco"
@@ -131,8 +131,9 @@ MIN_SIZE, MAX_SIZE = 64, 224  # px
 class EffNetLite0Identity(IdentityDistance):
     """`identity_effnet_lite0`: pooled features (1280) of the bundled ImageNet net. A stand-in, not ArcFace, not MoCo.
 
-    The features are 0 or more, so no distance exceeds 1: on cats at 64 px the median is 0.31 to another cat, 0.14 to
-    the same blurred by 1 px, 0.07 to the same mirrored. The net halves the size five times and was trained at 224 px.
+    The features are non-negative, so no distance exceeds 1: on cats at 64 px the median is 0.31 to another cat, 0.14 to
+    the same image blurred by 1 px, 0.07 to its mirror image. The net halves the size five times and was trained at
+    224 px.
     """
 
     name = "identity_effnet_lite0"
@@ -150,7 +151,7 @@ class EffNetLite0Identity(IdentityDistance):
 
 
 class ExtractorIdentity(IdentityDistance):
-    """`identity_<net>`: the coarsest feature maps of an extractor that has maps, pooled; sizes as above. A stand-in."""
+    """`identity_<net>`: pooled coarsest feature maps of an extractor that has maps; sizes as above. A stand-in."""
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()

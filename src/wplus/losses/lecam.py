@@ -11,15 +11,15 @@ from wplus.losses.adversarial import why_unsigned
 
 
 class LeCam(nn.Module):
-    """A discriminator's loss that also holds its logits near where those of the other kind have been.
+    """A discriminator loss that regularises logits towards the running mean of the opposite class.
 
-    `base` + weight [(D(x) - a_fake)^2 + (D(G(z)) - a_real)^2], a_real and a_fake the running means of D's logits of
-    earlier steps (equation 3), which are part of a run's state. There is nothing to hold to in the first step.
+    `base` + weight [(D(x) - a_fake)^2 + (D(G(z)) - a_real)^2], where a_real and a_fake are the running means of D's
+    logits in previous steps (equation 3), which are part of a run's state. The first step is not regularised.
 
     Args:
         base: (real logits, generated logits) -> loss per pair.
-        weight: of what is added.
-        decay: of the running means, per step.
+        weight: weight of the regularisation term.
+        decay: decay of the running means, per step.
     """
 
     means: Tensor
@@ -32,9 +32,9 @@ class LeCam(nn.Module):
         self.base, self.weight, self.decay = base, weight, decay
         self.unsigned = why_unsigned(base)
         self.described = f"LeCam weight={weight:g} decay={decay:g}"
-        self.register_buffer("means", torch.zeros(2))  # of logits of real and of generated images
-        self.register_buffer("known", torch.zeros(()))  # 1 when there has been a step
-        self._sums, self._count = torch.zeros(2), 0  # of this process in this step
+        self.register_buffer("means", torch.zeros(2))  # of the logits of real and generated images
+        self.register_buffer("known", torch.zeros(()))  # 1 after the first step
+        self._sums, self._count = torch.zeros(2), 0  # for this process in this step
 
     def forward(self, real: Tensor, fake: Tensor) -> Tensor:
         """Logits (n, 1) of pairs -> loss per pair (n, 1)."""
@@ -46,7 +46,7 @@ class LeCam(nn.Module):
 
     @torch.no_grad()
     def end_step(self) -> None:
-        """Move the running means by this step's logits, of all processes; a lost step moves nothing."""
+        """Update the running means with this step's logits from all processes; non-finite steps are skipped."""
         if not self._count:
             return
         now = mean_over_ranks(self._sums.to(self.means) / self._count)

@@ -1,6 +1,6 @@
 """Perceptual distances: how different two images look to a pretrained net, one number per image.
 
-A name says which net it is; a stand-in never calls itself LPIPS. All follow the recipe of LPIPS (Zhang et al. 2018):
+The name identifies the net; only official LPIPS is named LPIPS. All follow the LPIPS recipe (Zhang et al. 2018):
 features of several layers, normalised to unit length at every position, squared differences averaged over space and
 summed over layers.
 """
@@ -23,28 +23,28 @@ from wplus.pretrained.extractor import Extractor, check_maps
 from wplus.pretrained.shift_tolerant import ShiftTolerantNet, renamed
 from wplus.pretrained.weights import find_or_download, from_package, load_into, read_tensors, sha256_by_name
 
-MIN_SIZE, MAX_SIZE = 32, 256  # pixels that the nets see
+MIN_SIZE, MAX_SIZE = 32, 256  # px, input size range of the nets
 SIZE_POLICY = f"{MIN_SIZE} to {MAX_SIZE} px as they are; smaller: bilinear to {MIN_SIZE}; larger: area to {MAX_SIZE}"
 
 
 def fit_size(images: Tensor) -> Tensor:
-    """Square images (N, C, R, R) at a size the nets can use, by `SIZE_POLICY`.
+    """Resize square images (N, C, R, R) to a size the nets can use, following `SIZE_POLICY`.
 
-    Enlarging small images further makes the nets more sensitive to a shift by a pixel: at 32 px its distance is 0.56
-    of that of a Gaussian blur of 1 px as they are, 0.67 enlarged to 64 px (EfficientNet-Lite0).
+    Enlarging small images further makes the nets more sensitive to one-pixel shifts: at 32 px, such a shift has 0.56
+    times the distance of a Gaussian blur of 1 px, and 0.67 times after enlarging to 64 px (EfficientNet-Lite0).
     """
     return resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
 
 
 def unit_length(features: Tensor, eps: float = 1e-10) -> Tensor:
-    """Features (N, C, H, W), every channel vector scaled to length 1; a zero vector stays zero, its gradient finite."""
+    """Scale the channel vectors of features (N, C, H, W) to unit length; zeros stay zero, with a finite gradient."""
     return features * (features.square().sum(dim=1, keepdim=True) + eps).rsqrt()
 
 
 class PerceptualDistance(ImageDistance):
-    """A frozen net that compares images of 1 or 3 channels by features of several layers.
+    """Distance between images of 1 or 3 channels, from a frozen net's features at several layers.
 
-    A subclass implements `_feature_maps` and may weigh the squared differences of a layer in `_compare`.
+    Subclasses implement `_feature_maps` and may override `_compare` to weight a layer's squared differences.
     """
 
     info = MetricInfo(
@@ -57,7 +57,7 @@ class PerceptualDistance(ImageDistance):
         return [unit_length(maps) for maps in self._feature_maps(fit_size(coloured(images)))]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Distances (N,): per layer the mean over space, weighted by the mask at that layer's size; summed."""
+        """Distances (N,): per-layer means over space, weighted by the mask at that resolution, summed over layers."""
         pairs = zip(features_a, features_b, strict=True)
         layers = [mean_over(self._compare((a - b).square(), layer), mask) for layer, (a, b) in enumerate(pairs)]
         return functools.reduce(torch.add, layers)
@@ -73,8 +73,8 @@ class PerceptualDistance(ImageDistance):
 class EffNetLite0Distance(PerceptualDistance):
     """`effnet_lite0`: the bundled ImageNet net, features at strides 4, 8, 16 and 32, no learned heads. Not LPIPS.
 
-    With the stage at stride 2 a shift by one pixel would count more than a Gaussian blur of 1 px for a quarter of the
-    cats at 32 px, without it for none of them.
+    Including the stage at stride 2 would make a one-pixel shift count more than a Gaussian blur of 1 px for a quarter
+    of the cats at 32 px; without it, this happens for none of them.
     """
 
     name = "effnet_lite0"
@@ -93,7 +93,7 @@ class EffNetLite0Distance(PerceptualDistance):
 
 
 class ExtractorDistance(PerceptualDistance):
-    """Called like its net: all feature maps of an extractor that has some. A second opinion beside a loss's net."""
+    """Distance from all feature maps of an extractor that has some, and named after it; independent of a loss's net."""
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class ExtractorDistance(PerceptualDistance):
         return self.net.maps(images)
 
 
-# Trunk -> torchvision's weights file; the eight letters before .pth begin the file's SHA-256.
+# Trunk -> torchvision's weights file; the eight characters before .pth are the start of the file's SHA-256.
 TRUNK_FILES = {
     "vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth",
 }  # fmt: skip
@@ -118,8 +118,8 @@ TRUNK_URL = "https://download.pytorch.org/models/"
 class LPIPSDistance(PerceptualDistance):
     """`lpips_vgg`, `lpips_alex`, `lpips_squeeze`: official LPIPS v0.1, learned heads from the `lpips` package.
 
-    The trunk's weights, torchvision's, come from torch's cache (`$TORCH_HOME/hub/checkpoints`), or are downloaded if
-    `download` is set; otherwise, or when that fails, UserError names file, URL and folder.
+    The trunk uses torchvision's weights from torch's cache (`$TORCH_HOME/hub/checkpoints`), which are downloaded if
+    `download` is set; otherwise, or if that fails, UserError names file, URL and folder.
     """
 
     info = MetricInfo(
@@ -145,15 +145,15 @@ class LPIPSDistance(PerceptualDistance):
 
 
 def _lpips_module(net: str, trunk: Path) -> nn.Module:
-    """The lpips package's module with the trunk's weights from the file."""
+    """Create the lpips package's module with the trunk's weights from the file."""
     import lpips
 
-    with warnings.catch_warnings():  # lpips 0.1.4 calls torchvision by arguments that it deprecates
+    with warnings.catch_warnings():  # lpips 0.1.4 calls torchvision with deprecated arguments
         warnings.filterwarnings("ignore", message="The parameter 'pretrained' is deprecated", category=UserWarning)
         warnings.filterwarnings("ignore", message="Arguments other than a weight enum", category=UserWarning)
         module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     state = read_tensors(trunk)
-    # 'slice2.5.weight' is 'features.5.weight' of torchvision.
+    # 'slice2.5.weight' is 'features.5.weight' in torchvision.
     names = {name: "features." + name.split(".", 1)[1] for name in module.net.state_dict()}
     module.net.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
     return module
@@ -165,7 +165,7 @@ STLPIPS_PACKAGE = "stlpips-pytorch"
 class STLPIPSDistance(PerceptualDistance):
     """`stlpips_alex`, `stlpips_vgg`: shift-tolerant LPIPS (Ghildyal and Liu 2022, https://arxiv.org/abs/2207.13686).
 
-    Of the package only the weights file is read. Its numbers are not LPIPS: other trunks, other heads, another scale.
+    Only the package's weights file is read. The values differ from LPIPS: other trunks, other heads, another scale.
     """
 
     info = MetricInfo(

@@ -1,4 +1,4 @@
-"""Distances between images, pixel by pixel: one number per image, for images (N, C, H, W) in [-1, 1]."""
+"""Pixel-wise distances between images (N, C, H, W) in [-1, 1]: one number per image."""
 
 from collections.abc import Callable
 
@@ -28,8 +28,8 @@ def l2(a: Tensor, b: Tensor) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio per image in dB: (N,), 10 log10(range^2 / mse) with the range 2 of [-1, 1], at most
-    100, so that equal images have a finite score."""
+    """Peak signal-to-noise ratio per image in dB: (N,), 10 log10(range^2 / mse) with range 2 for [-1, 1], capped at 100
+    so that equal images have a finite score."""
     from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to import
 
     decibels = peak_signal_noise_ratio(a, b, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
@@ -37,12 +37,12 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def psnr_of(mse: Tensor) -> Tensor:
-    """As `psnr`, from mean squared differences (N,), which may be those of a part of the image."""
+    """Like `psnr`, from mean squared differences (N,), which may cover only part of the image."""
     return (10 * torch.log10(DATA_RANGE**2 / mse)).clamp_max(MAX_PSNR_DB)
 
 
 class PixelDistance(ImageDistance):
-    """The mean over pixels and channels of a function of the differences, over the mask where there is one."""
+    """Mean over pixels and channels of a function of the differences, weighted by the mask if there is one."""
 
     measure: Callable[[Tensor], Tensor]
 
@@ -55,7 +55,7 @@ class PixelDistance(ImageDistance):
         return [images]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Distances (N,), of `l1` from 0 to 2, of `l2` from 0 to 4."""
+        """Distances (N,), from 0 to 2 for `l1` and from 0 to 4 for `l2`."""
         differences = self.measure(features_a[0] - features_b[0])
         return differences.mean(dim=(1, 2, 3)) if mask is None else mean_over(differences.mean(dim=1), mask)
 

@@ -1,4 +1,4 @@
-"""Shape apart from style: edges of blurred images, and Gram matrices of features."""
+"""Separate distances for shape and style: edges of blurred images, and Gram matrices of features."""
 
 import functools
 
@@ -10,13 +10,13 @@ from wplus.core.metric_result import MetricInfo
 from wplus.losses.image_pair import SMALLEST_AREA, ImageDistance, mean_over, resized_mask
 from wplus.losses.perceptual import PerceptualDistance
 
-SIZE = 64  # px; larger pictures are reduced to it, because shapes are coarse
-BLUR = 1 / 32  # standard deviation of the Gaussian, in picture widths
+SIZE = 64  # px; larger images are downsampled to it, because shapes are coarse
+BLUR = 1 / 32  # standard deviation of the Gaussian, as a fraction of the image width
 
 
 class Shape(ImageDistance):
-    """`shape`: mean squared difference of the gradients of blurred pictures, in units of a step per blur width; of all
-    channels, because luminance alone does not see the edge between colours that are equally bright."""
+    """`shape`: mean squared difference of the gradients of blurred images, in units of a step per blur width; over all
+    channels, because luminance alone misses edges between equally bright colours."""
 
     name = "shape"
     info = MetricInfo(
@@ -29,7 +29,7 @@ class Shape(ImageDistance):
         self.freeze(blur=f"Gaussian, {BLUR} widths", size=f"area to {SIZE} px at most")
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Gradients (N, 2 C, r, r), r at most 64: differences to the right, then downwards, 0 at the last pixel."""
+        """Gradients (N, 2 C, r, r), r at most 64: horizontal, then vertical forward differences, 0 at the end."""
         if images.shape[-1] > SIZE:
             images = F.interpolate(images, size=(SIZE, SIZE), mode="area")
         width = BLUR * images.shape[-1]
@@ -38,13 +38,13 @@ class Shape(ImageDistance):
         return [torch.cat([right, down], dim=1) * width]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Distances (N,); under a mask a gradient counts by the mask at its place."""
+        """Distances (N,); gradients are weighted by the mask at their position."""
         (a,), (b,) = features_a, features_b
         return mean_over((a - b).square().mean(dim=1), mask)
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur (N, C, H, W) of the same size; pictures go on beyond their border as they end there."""
+    """Gaussian blur (N, C, H, W) of the same size, with border pixels replicated beyond the border."""
     reach = max(1, round(3 * sigma))
     offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     window = torch.exp(-offsets.square() / (2 * sigma**2))
@@ -57,8 +57,8 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 class Style(ImageDistance):
     """`style_` and the net's name: squared difference of Gram matrices, summed over layers (Gatys et al. 2016).
 
-    Features have unit length at every position, so that each Gram matrix has the trace 1 and the layers weigh alike.
-    Under a mask the statistics are those of the positions under it, each weighted by it.
+    Features have unit length at every position, so each Gram matrix has trace 1 and layers are weighted equally. With a
+    mask, positions are weighted by it.
     """
 
     info = MetricInfo(

@@ -1,4 +1,4 @@
-"""Measures of what translators are known to do wrong: nothing, inverted colours, checkerboards, hidden information.
+"""Measures of known translator failures: copying the input, inverting colours, checkerboards, hiding information.
 
 All are functions of images (N, C, H, W) in [-1, 1].
 """
@@ -45,12 +45,12 @@ CYCLE_JPEG = MetricInfo(
 
 
 def change(inputs: Tensor, outputs: Tensor) -> Tensor:
-    """Mean absolute difference (N,); of grey and coloured images that of colours."""
+    """Mean absolute difference (N,); greyscale images are compared with colour images as RGB."""
     return (coloured(inputs) - coloured(outputs)).abs().mean(dim=(1, 2, 3))
 
 
 def correlation(images: Tensor, others: Tensor) -> Tensor:
-    """Pearson's correlation over pixels, mean over channels (N,); 0 of a channel that is one colour."""
+    """Pearson correlation over pixels, averaged over channels (N,); 0 for a constant channel."""
     a, b = (coloured(each).flatten(2).double() for each in (images, others))
     a, b = a - a.mean(dim=2, keepdim=True), b - b.mean(dim=2, keepdim=True)
     norm = (a.square().sum(dim=2) * b.square().sum(dim=2)).sqrt()
@@ -58,7 +58,7 @@ def correlation(images: Tensor, others: Tensor) -> Tensor:
 
 
 def nyquist_power(images: Tensor) -> Tensor:
-    """Power (N,) at the highest frequency in x, in y and in both: a pattern that alternates from pixel to pixel."""
+    """Power (N,) at the Nyquist frequency in x, in y and in both: of patterns alternating from pixel to pixel."""
     height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
     pixels = images[..., :height, :width].double()
     rows = 1 - 2 * (torch.arange(height, device=images.device) % 2).double()[:, None]
@@ -69,17 +69,17 @@ def nyquist_power(images: Tensor) -> Tensor:
 
 
 def nyquist_ratio(outputs: Tensor, real: Tensor) -> float:
-    """Mean power of outputs over that of real images; of the latter one level of 255 at the least."""
+    """Mean power of outputs over that of real images, where the latter is bounded below by one level of 255."""
     return float(nyquist_power(outputs).mean() / nyquist_power(real).mean().clamp_min((1 / 127.5) ** 2 / 64))
 
 
 def noisy(images: Tensor, *, std: float = NOISE_STD) -> Tensor:
-    """Images with normal noise, the same for the same place in the batch."""
+    """Add Gaussian noise to images, always the same at the same position in the batch."""
     return images + std * torch.randn(images.shape, generator=rng(0, "noise on translations")).to(images)
 
 
 def jpeg(images: Tensor, *, quality: int = JPEG_QUALITY) -> Tensor:
-    """Images after JPEG's compression, without subsampled colours."""
+    """Compress images as JPEG, without chroma subsampling."""
     return torch.stack([_jpeg(image, quality) for image in to_uint8(images).cpu()]).to(images)
 
 
