@@ -1,1 +1,1 @@
-"""Latents to paths, paths to frames, frames to strip, video and numbers."""
+"""Interpolation: from latents to paths, to frames, to filmstrips, videos and numbers."""

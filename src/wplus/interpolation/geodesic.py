@@ -1,4 +1,4 @@
-"""The path between keyframes that changes the image least: a discrete geodesic."""
+"""Discrete geodesics: paths between keyframes that change the image as little as possible."""
 
 import functools
 import math
@@ -25,23 +25,24 @@ def geodesic(
     init: LatentPath = EVEN_LERP,
     num_points: int = 12,  # between two keyframes
     num_steps: int = 100,
-    learning_rate: float = 0.03,  # of the rms distance between the keyframes
+    learning_rate: float = 0.03,  # relative to the rms distance between the keyframes
     prior: float = 0.0,  # weight of the points' distance from the latent distribution
 ) -> Curve:
-    """`init`, moved between its keyframes until the energy of its images is least.
+    """Minimise the energy of the images along `init`, keeping its keyframes fixed.
 
-    With points x_0 ... x_M of a transition, x_0 and x_M the keyframes, the energy is M sum_k d(x_k, x_{k+1}): d, the
-    perceptual distance, is the squared length of a difference of features, so that this is the discrete energy whose
-    minimum is a geodesic of the metric that features of images induce on codes (Shao et al. 2017, arXiv:1711.08014,
-    algorithm 1; Arvanitidis et al. 2018, arXiv:1710.11379). A least-energy path has even steps, too.
+    For points x_0 ... x_M of a transition, with keyframes x_0 and x_M, the energy is M sum_k d(x_k, x_{k+1}). As the
+    perceptual distance d is the squared length of a feature difference, this is the discrete energy whose minimum is a
+    geodesic of the metric that image features induce on codes (Shao et al. 2017, arXiv:1711.08014, algorithm 1;
+    Arvanitidis et al. 2018, arXiv:1710.11379). A minimum-energy path also has even steps.
 
-    Adam moves the points of all transitions, `learning_rate` falling to 0 along a cosine. It moves them by waves, of
-    which the wave with j half periods counts 1 / j: the energy resists it j times as much, so that all find their place
-    at the same pace, where points moved one by one would follow their neighbours slowly. `prior` weighs the mean
-    distance of the points from the latent distribution (`wplus.latents.w_stats.Whitened`; 1 for its own samples).
+    Adam optimises the points of all transitions, with a cosine decay of `learning_rate` to 0. Displacements are
+    parametrised by sine waves, the one with j half periods scaled by 1 / j: the energy is j times as stiff in it, so
+    all waves converge at the same rate, whereas independent points would follow their neighbours slowly. `prior`
+    weights the mean distance of the points from the latent distribution (`wplus.latents.w_stats.Whitened`; 1 for its
+    own samples).
 
-    Every transition ends with the points of the least loss (energy + prior) that it met. Between points the path is
-    straight. The batch size says nothing but how many transitions of a chain are searched together.
+    Each transition keeps the points with the lowest loss (energy + prior) found. The path is straight between points.
+    The batch size only affects how many transitions of a chain are optimised together.
     """
     check_number("num_points", num_points, lowest=1, whole=True)
     check_number("num_steps", num_steps, lowest=1, whole=True)
@@ -52,14 +53,14 @@ def geodesic(
     t = torch.arange(num)[:, None] + torch.linspace(0, 1, num_points + 2, dtype=torch.float64)
     times = curve.time_map(t.flatten()).view_as(t)
     nodes = curve.codes(t.flatten()).unflatten(0, t.shape)
-    together = max(1, context.batch_size // num_points)  # transitions whose points make one batch
+    together = max(1, context.batch_size // num_points)  # transitions per batch
     for rows in torch.arange(num).split(together):
         nodes[rows] = _Search(keyframes, context, nodes[rows], times[rows], prior).run(num_steps, learning_rate)
     return replace(through(keyframes, lambda t: piecewise(nodes, t)), time_map=lambda t: piecewise(times, t))
 
 
 class _Search:
-    """Some transitions at once: nodes (R, M+1, *shape) whose ends stay, at times (R, M+1)."""
+    """Optimises R transitions at once: nodes (R, M+1, *shape) with fixed ends, at times (R, M+1)."""
 
     def __init__(self, keyframes: Keyframes, context: PathContext, nodes: Tensor, times: Tensor, prior: float) -> None:
         self.keyframes, self.context, self.nodes, self.prior = keyframes, context, nodes, prior
@@ -68,10 +69,10 @@ class _Search:
         self.times = times[:, 1:-1]
 
     def run(self, num_steps: int, learning_rate: float) -> Tensor:
-        """The nodes of the least loss."""
+        """Return the nodes with the lowest loss."""
         inside, ones = self.nodes[:, 1:-1], (1,) * (self.nodes.ndim - 1)
         places = torch.arange(1, inside.shape[1] + 1)
-        # (points, waves): sines with j half periods between the ends, of the height 1 / j.
+        # (points, waves): sines with j half periods between the ends, of amplitude 1 / j.
         waves = (torch.sin(math.pi * places[:, None] * places / (len(places) + 1)) / places).to(inside)
         scale = (self.nodes[:, -1] - self.nodes[:, 0]).flatten(1).square().mean(dim=1).sqrt().view(-1, *ones)
         height = torch.zeros_like(inside, requires_grad=True)
@@ -89,7 +90,7 @@ class _Search:
         return torch.cat([self.nodes[:, :1], best, self.nodes[:, -1:]], dim=1)
 
     def loss(self, inside: Tensor) -> Tensor:
-        """M sum_k d(x_k, x_{k+1}) plus the prior's part (R,) of points (R, M-1, *shape)."""
+        """Loss (R,) of points (R, M-1, *shape): M sum_k d(x_k, x_{k+1}) plus the prior term."""
         num = inside.shape[1]
         maps = self._features(inside, self.times)
         chain = [torch.cat(parts, dim=1) for parts in zip(self.first, maps, self.last, strict=True)]
@@ -100,13 +101,13 @@ class _Search:
         return energy + self.prior * self._prior(inside.flatten(0, 1)).view(inside.shape[:2]).mean(dim=1)
 
     def _prior(self, codes: Tensor) -> Tensor:
-        """(R M,) the distance of codes (R M, *shape) from the latent distribution."""
+        """Distances (R M,) of codes (R M, *shape) from the latent distribution."""
         ws = decoded(self.context.generator, self.keyframes, codes, self.times.flatten())
         if isinstance(ws, Tensor):
             return self.context.whitened.distance(ws)
         return space_of(self.keyframes.space, self.context.generator).prior_distance(codes, self.context.generator)
 
     def _features(self, codes: Tensor, times: Tensor) -> list[Tensor]:
-        """Of codes (R, M, *shape) at times (R, M): tensors (R, M, ...)."""
+        """Perceptual features, tensors (R, M, ...), of codes (R, M, *shape) at times (R, M)."""
         images = synthesize(self.context.generator, self.keyframes, codes.flatten(0, 1), times.flatten())
         return [layer.unflatten(0, times.shape) for layer in self.context.perceptual.features(images)]

@@ -1,4 +1,4 @@
-"""Keyframes of a video: latents brought to one space, with their noise, labels and names."""
+"""Keyframes of a video: latents in a common space, with their noise, labels and names."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from wplus.models.generator import GeneratorNetwork
 
 @dataclass(frozen=True)
 class Keyframes:
-    """K points of one space, ready to be joined by a path."""
+    """K points in one space, ready to be joined by a path."""
 
-    codes: Tensor  # (K, *shape) of the space, such as (K, w_dim) in w, (K, num_ws, w_dim) in w+
+    codes: Tensor  # (K, *shape), such as (K, w_dim) in w, (K, num_ws, w_dim) in w+
     space: Space
     names: tuple[str, ...]
     noise: tuple[Tensor, ...] | None = None  # one (K, 1, H, W) per noise layer; None: the generator's stored noise
-    labels: Tensor | None = None  # (K, c_dim), in z and z+ only: past the mapping network codes carry their labels
+    labels: Tensor | None = None  # (K, c_dim), in z and z+ only; after the mapping network, codes include their labels
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
-    deltas: tuple[WeightDelta | None, ...] | None = None  # what pivotal tuning added to the generator for each, if so
-    closed: bool = False  # whether they are a loop: the last is the first once more
+    deltas: tuple[WeightDelta | None, ...] | None = None  # weight changes from pivotal tuning for each, if any
+    closed: bool = False  # whether they form a loop, with the first keyframe repeated at the end
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -52,16 +52,16 @@ def keyframes_of(
     noise: str = "auto", deltas: Sequence[WeightDelta | None] | None = None, closed: bool = False,
     preferred: Sequence[str] | None = None,
 ) -> Keyframes:  # fmt: skip
-    """Bring latents to one space without loss: from z to w and on to w+ or s, truncation and label applied on the way.
+    """Lift latents to a common space without loss: from z to w and on to w+ or s, applying truncation and label.
 
     Args:
-        space: its name, or auto for the first that holds them all and is `preferred` (None: any is), or only holds them
-            where none is both: their own if they have one, then z, w, z+, w+, and all others.
-        noise: "const" uses the generator's stored noise everywhere, "own" the noise saved with the latents (refused
-            where one has none), "auto" means own where every latent has noise, else const: a change on the way between
-            stored and own noise would be worse than keyframes with other fine detail.
-        deltas: for each latent the weight delta that it was tuned with, or None.
-        closed: the first comes once more after the last.
+        space: name of the space, or auto for the first `preferred` one (None: any) that holds all latents or, failing
+            that, the first that holds them: their own space if they share one, then z, w, z+, w+, and all others.
+        noise: "const" uses the generator's stored noise everywhere, "own" the noise saved with the latents (an error if
+            one has none), "auto" means own if every latent has noise, else const, since switching between stored and
+            own noise along the path would be worse than different fine detail in the keyframes.
+        deltas: the weight delta that each latent was tuned with, or None.
+        closed: repeat the first keyframe after the last.
     """
     deltas = None if deltas is None or not any(deltas) else tuple(deltas)
     if closed:
@@ -79,7 +79,7 @@ def keyframes_of(
     if len(truncations) > 1:
         listed = ", ".join(f"psi {psi} cutoff {cutoff}" for psi, cutoff in sorted(truncations, key=str))
         raise UserError(f"z latents must have the same truncation, got {listed}; interpolate them in w or w+.")
-    # There the mapping network runs on every frame: label and truncation of the latents go along.
+    # The mapping network runs on every frame, so keep the latents' labels and truncation.
     ((psi, cutoff),) = truncations
     labels = [latent.label for latent in latents if latent.label is not None]
     labelled = torch.stack(labels) if len(labels) == len(latents) else None
@@ -87,7 +87,7 @@ def keyframes_of(
 
 
 def _common_space(latents: Sequence[Latent], preferred: Sequence[str] | None) -> Space:
-    """The first that holds every latent; w+ where w would lose the difference that a cutoff makes."""
+    """Return the first space that can hold every latent; w+ if w would lose the effect of a truncation cutoff."""
     own = {latent.space for latent in latents}
     order = dict.fromkeys([*(own if len(own) == 1 else ()), "z", "w", "z+", "w+", *spaces()])
     holding = [space for space in order if all(_is_held(latent, space) for latent in latents)]
@@ -104,7 +104,7 @@ def _is_held(latent: Latent, space: Space) -> bool:
 
 @torch.no_grad()
 def _lift(latent: Latent, name: str, generator: GeneratorNetwork, space: str) -> Tensor:
-    """The code of one latent in `space`; past the mapping network its truncation is applied."""
+    """Return the code of one latent in `space`, with truncation applied for spaces after the mapping network."""
     allowed = [other for other in dict.fromkeys([latent.space, *spaces()]) if _is_held(latent, other)]
     if not _is_held(latent, space):
         check_choice(f"space of the {latent.space} latent '{name}'", space, ("auto", *allowed))

@@ -1,6 +1,6 @@
-"""Paths that need no search. A path is a function `path(keyframes, context) -> Curve`, exact at every keyframe.
+"""Closed-form paths. A path is a function `path(keyframes, context) -> Curve`, exact at every keyframe.
 
-A new path is one function here (or anywhere) and one file in configs/path/.
+To add a path, write one function here (or anywhere) and one file in configs/path/.
 """
 
 import torch
@@ -14,27 +14,27 @@ from wplus.latents import interpolation
 
 
 def lerp(keyframes: Keyframes, context: PathContext) -> Curve:
-    """The straight line from each keyframe to the next."""
+    """Straight line from each keyframe to the next."""
     return chain(keyframes, interpolation.lerp)
 
 
 @in_spaces("z", "z+", "w", "w+", "code", "pn", "pn+", otherwise="the origin means nothing there; choose path=lerp")
 def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
-    """The great circle about the origin, length interpolated linearly; over the last dimension.
+    """Great circle about the origin over the last dimension, with linearly interpolated length.
 
-    In z that is the natural path: the prior's mass lies on a sphere about the origin, and the mapping network sees
-    directions only; in pn and pn+ the prior is normal, too. In w and w+ the origin means nothing to the generator (w+
-    turns each layer on its own).
+    This is the natural path in z, where the prior's mass lies on a sphere about the origin and the mapping network uses
+    directions only; in pn and pn+ the prior is normal, too. In w and w+ the origin has no special meaning to the
+    generator (in w+ each layer is rotated independently).
     """
     return chain(keyframes, interpolation.slerp)
 
 
 @in_spaces("w", "w+", "code", otherwise="in z the mean is the origin, and path=slerp goes about that")
 def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
-    """The great circle about the generator's mean latent w_avg, the distance from it interpolated linearly.
+    """Great circle about the generator's mean latent w_avg, with linearly interpolated distance from it.
 
-    A straight line passes nearer to the mean than its ends, where images are more average than either, as truncation
-    makes them; this path keeps the distance. In w+ each layer turns on its own.
+    A straight line passes closer to the mean than its ends, where images look more average than either, as with
+    truncation; this path keeps its distance. In w+ each layer is rotated independently.
     """
     mean = interpolation.precise(context.generator.mapping.w_avg)
     return through(keyframes, lambda t: mean + along(keyframes.codes - mean, t, interpolation.slerp))
@@ -42,10 +42,10 @@ def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
 
 @in_spaces("w", "w+", otherwise="z is normal as it is; choose space=w, or path=lerp")
 def pn(keyframes: Keyframes, context: PathContext) -> Curve:
-    """The straight line in P_N, where the prior of w is normal (Zhu et al. 2020, arXiv:2012.09036); in w+ by layer.
+    """Straight line in P_N, where the prior of w is normal (Zhu et al. 2020, arXiv:2012.09036); per layer in w+.
 
-    Whitening as such bends nothing, being linear; what bends is the leaky ReLU before it: numbers of w that change
-    their sign on the way do so by a fifth of the speed below zero. See `wplus.latents.w_stats.Whitened`.
+    Whitening itself is linear and does not bend the line; the leaky ReLU before it does: entries of w that change sign
+    along the path move at a fifth of the speed below zero. See `wplus.latents.w_stats.Whitened`.
     """
     codes = interpolation.precise(keyframes.codes)
     prior = context.whitened.to(codes)
@@ -54,10 +54,10 @@ def pn(keyframes: Keyframes, context: PathContext) -> Curve:
 
 
 def spline(keyframes: Keyframes, context: PathContext) -> Curve:
-    """The natural cubic spline through the keyframes; a loop's is periodic, as smooth at its seam as elsewhere.
+    """Natural cubic spline through the keyframes; periodic for loops, and so as smooth at the seam as elsewhere.
 
-    Of all curves through them that which bends least (the integral of the squared second derivative; Holladay 1957),
-    twice continuously differentiable, so that a video does not jolt where it passes an image.
+    Of all curves through the keyframes it bends least (integral of the squared second derivative; Holladay 1957). It is
+    twice continuously differentiable, so videos do not jolt at a keyframe.
     """
     keys = keyframes.codes
     ends = "periodic" if keyframes.closed else "natural"
@@ -75,9 +75,9 @@ def coarse_first(
     *,
     overlap: float = 0.5,  # 0: one layer at a time | 1: all together, which is lerp
 ) -> Curve:
-    """Straight lines, the layers one after another: coarse ones (pose, shape) first, fine ones (colour, detail) last.
+    """Straight lines, one layer after another: coarse ones (pose, shape) first, fine ones (colour, detail) last.
 
-    Each layer moves at constant speed in a window of the share overlap + (1 - overlap) / num_ws of the way.
+    Each layer moves at constant speed within a window that takes overlap + (1 - overlap) / num_ws of the path.
     """
     return _layer_by_layer(keyframes, overlap, torch.arange(keyframes.codes.shape[1]))
 
@@ -89,12 +89,12 @@ def fine_first(
     *,
     overlap: float = 0.5,  # 0: one layer at a time | 1: all together, which is lerp
 ) -> Curve:
-    """As `coarse_first` in the other order; from b to a backwards it is that very path."""
+    """Like `coarse_first`, in reverse order of layers; equal to `coarse_first` from b to a, traversed backwards."""
     return _layer_by_layer(keyframes, overlap, torch.arange(keyframes.codes.shape[1]).flip(0))
 
 
 def _layer_by_layer(keyframes: Keyframes, overlap: float, order: Tensor) -> Curve:
-    """`order` (num_ws,): the place in the queue of each layer, from 0."""
+    """Move layers one after another; `order` (num_ws,) is each layer's place in the sequence, from 0."""
     check_number("overlap", overlap, lowest=0, highest=1)
     num = len(order)
     window = overlap + (1 - overlap) / num
@@ -102,7 +102,7 @@ def _layer_by_layer(keyframes: Keyframes, overlap: float, order: Tensor) -> Curv
 
     def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         start, end = interpolation.precise(a), interpolation.precise(b)
-        times = ((t[:, None] - starts) / window).clamp(0, 1)  # (T, num_ws): how far each layer is
+        times = ((t[:, None] - starts) / window).clamp(0, 1)  # (T, num_ws): each layer's progress
         return torch.lerp(start, end, times[..., None].to(start))
 
     return chain(keyframes, between)

@@ -1,4 +1,4 @@
-"""Positions along a curve -> images, in batches, so that a video of any length fits; distances between neighbours."""
+"""Render images along a curve in batches, for videos of any length, and measure distances between neighbours."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ def render(
 ) -> Iterator[Tensor]:
     """Yield the frames at positions t (T,) in [0, K-1] as batches (B, C, H, W), float, about [-1, 1].
 
-    Codes and noise are computed batch by batch too: nothing grows with T.
+    Codes and noise are also computed batch by batch, so memory does not grow with T.
     """
     for positions in t.split(batch_size):
         yield render_batch(generator, keyframes, curve, positions)
@@ -33,11 +33,11 @@ def render_batch(generator: GeneratorNetwork, keyframes: Keyframes, curve: Curve
 
 
 def synthesize(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor:
-    """Images (T, C, H, W) of codes (T, *shape) of the keyframes' space, differentiable in the codes.
+    """Images (T, C, H, W) of codes (T, *shape) in the keyframes' space, differentiable with respect to the codes.
 
-    `times` (T,) in [0, K-1] is where labels (in z and z+), noise and tuned weights are. Labels and weights go straight
-    from one to the next. Noise maps, each one vector of H * W numbers, go along the great circle: they have an rms of
-    one, which a straight line would shrink to 0.71 half way and so smooth the image there.
+    `times` (T,) in [0, K-1] are the positions of labels (in z and z+), noise and tuned weights. Labels and weights are
+    interpolated linearly. Noise maps, each treated as a vector of H * W numbers, follow the great circle: their rms is
+    one, which linear interpolation would shrink to 0.71 halfway, smoothing the image there.
     """
     noise = None
     if keyframes.noise is not None:
@@ -51,8 +51,8 @@ def synthesize(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor,
 
 
 def decoded(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor | Styles:
-    """Codes of any space -> ws (T, num_ws, w_dim), or styles; past the mapping network keyframes had their truncation
-    applied already."""
+    """Decode codes of any space to ws (T, num_ws, w_dim), or styles; for spaces after the mapping network, truncation
+    is already part of the keyframes."""
     labels = None if keyframes.labels is None else along(keyframes.labels, times, interpolation.lerp)
     return decode(codes, keyframes.space, generator, labels=labels, truncation_psi=keyframes.truncation_psi,
                  truncation_cutoff=keyframes.truncation_cutoff)  # fmt: skip
@@ -61,10 +61,10 @@ def decoded(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, ti
 def _tuned_synthesis(
     network: nn.Module, deltas: Sequence[WeightDelta | None], times: Tensor, ws: Tensor, noise: list[Tensor] | None
 ) -> Tensor:
-    """Images (T, C, H, W) by weights that go straight from those of one keyframe to those of the next.
+    """Images (T, C, H, W) with weights interpolated linearly between keyframes.
 
-    Codes and weight changes both on straight lines are how HyperInverter (Dinh et al. 2022, arXiv:2112.00719) goes from
-    one image to another. Every frame has weights of its own and passes through the network alone.
+    Interpolating both codes and weight changes linearly follows HyperInverter (Dinh et al. 2022, arXiv:2112.00719).
+    Every frame has its own weights and goes through the network separately.
     """
     frames = []
     for row, position in enumerate(times.tolist()):
@@ -75,7 +75,7 @@ def _tuned_synthesis(
 
 
 def _weights_at(network: nn.Module, deltas: Sequence[WeightDelta | None], position: float) -> dict[str, Tensor]:
-    """The parameters that differ from the network's own at a position."""
+    """Return the parameters that differ from the network's own at a position."""
     left = min(int(position), len(deltas) - 2)
     own, found = dict(network.named_parameters()), dict[str, Tensor]()
     for delta, weight in ((deltas[left], 1 - (position - left)), (deltas[left + 1], position - left)):
@@ -87,10 +87,10 @@ def _weights_at(network: nn.Module, deltas: Sequence[WeightDelta | None], positi
 
 
 class NeighbourDistances:
-    """Takes frames in batches; keeps the distance of every frame to the one before, and of every keyframe to the next.
+    """Accumulates the distances between neighbouring frames and between neighbouring keyframes, batch by batch.
 
-    A frame passes through the net once, and only the features of the last frame and the last keyframe are held.
-    `steps_per_transition` tells which frames are keyframes: frames 0, s, 2 s, ...
+    Each frame goes through the net once, and only the features of the last frame and the last keyframe are kept.
+    With s = `steps_per_transition`, the keyframes are frames 0, s, 2 s, ...
     """
 
     def __init__(self, perceptual: ImageDistance, *, steps_per_transition: int) -> None:
@@ -102,7 +102,7 @@ class NeighbourDistances:
 
     @torch.no_grad()
     def add(self, images: Tensor) -> None:
-        """Images (B, C, H, W) float in [-1, 1], the next B frames."""
+        """Add the next B frames, images (B, C, H, W), float in [-1, 1]."""
         features = self.perceptual.features(images)
         chain = [torch.cat(maps) for maps in zip(self._last, features, strict=True)] if self._last else features
         if len(chain[0]) > 1:
@@ -117,7 +117,7 @@ class NeighbourDistances:
 
     @property
     def flat(self) -> Tensor:
-        """Distances of every frame to the next, float64 (frames - 1,)."""
+        """Distances from every frame to the next, float64 (frames - 1,)."""
         return torch.cat(self._steps).double()
 
     @property

@@ -1,7 +1,7 @@
-"""Any path at another pace: `lerp+arc_length` is the straight line whose frames change evenly.
+"""Re-time paths: `lerp+arc_length`, for example, is the straight line traversed such that frames change evenly.
 
-A retiming is a function `retiming(keyframes, context, *, path) -> Curve`. A new one is one function here (or anywhere)
-and one file in configs/retime/.
+A retiming is a function `retiming(keyframes, context, *, path) -> Curve`. To add one, write one function here (or
+anywhere) and one file in configs/retime/.
 """
 
 import functools
@@ -22,7 +22,7 @@ Retiming = Callable[..., Curve]
 
 
 def retimed(paths: Mapping[str, LatentPath], retime: Mapping[str, Retiming | None] | None) -> dict[str, LatentPath]:
-    """Each path by each retiming, under the name PATH+RETIMING; None is the path's own pace, under its own name."""
+    """Apply each retiming to each path, named PATH+RETIMING; None keeps the path's own pace and name."""
     found: dict[str, LatentPath] = {}
     for path_name, path in paths.items():
         for name, retiming in (retime or {"none": None}).items():
@@ -36,19 +36,19 @@ def arc_length(
     context: PathContext,
     *,
     path: LatentPath,
-    aim: float = 0.05,  # coefficient of variation of the steps that is good enough
+    aim: float = 0.05,  # target coefficient of variation of the steps
     limit: float = 0.10,  # warn above
     max_rounds: int = 20,  # of rendering the frames and moving them; 2 to 4 are usual
 ) -> Curve:
-    """`path`, re-timed between its keyframes so that every step between neighbouring frames looks equally large.
+    """Re-time `path` between its keyframes so that all steps between neighbouring frames look equally large.
 
-    The frames of the video are rendered, the roots of their perceptual distances (lengths in feature space) summed up,
-    and the frames moved to where equal shares of the sum are; again, because the length of a step is known only where
-    frames are, until the coefficient of variation of the distances (`step_cv`) of each transition is `aim` or less.
-    Keyframes keep their places; labels and noise move along (`Curve.time_map`).
+    Renders the frames of the video, cumulates the roots of their perceptual distances (lengths in feature space), and
+    moves the frames to equal shares of the total. As lengths are only known at frames, this is repeated until the
+    coefficient of variation of the distances (`step_cv`) of each transition is at most `aim`. Keyframes stay in place;
+    labels and noise are re-timed, too (`Curve.time_map`).
 
-    A UserWarning names the transitions that are above `limit` after `max_rounds` of that: a path that jumps has no
-    even pace. It holds for videos of `context.num_frames` frames, and nearly for others.
+    A UserWarning names the transitions above `limit` after `max_rounds`: a path that jumps cannot be made even. The
+    result is even for videos of `context.num_frames` frames, and nearly so for others.
     """
     if not 0 < aim <= limit:
         raise UserError(f"aim must be above 0 and at most limit, got aim={aim} with limit={limit}.")
@@ -72,7 +72,7 @@ def arc_length(
 def even_times(
     keyframes: Keyframes, context: PathContext, curve: Curve, *, aim: float, max_rounds: int
 ) -> tuple[Tensor, Tensor]:
-    """When the frames of each transition are (K-1, num_frames), 0 to 1, float64; and the step_cv (K-1,) of that."""
+    """Frame times (K-1, num_frames) of each transition, 0 to 1, float64, and the resulting step_cv (K-1,)."""
     num = len(keyframes) - 1
     times = even_positions(context.num_frames).repeat(num, 1)
     best, best_cv = times.clone(), torch.full((num,), torch.inf, dtype=torch.float64)
@@ -89,18 +89,18 @@ def even_times(
 
 
 def _steps(keyframes: Keyframes, context: PathContext, curve: Curve, positions: Tensor) -> Tensor:
-    """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T): in batches of one
-    size, because a search that starts from an even path makes much of how the kernels for another size round."""
+    """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T). The batch size is
+    fixed, because a search that starts from an even path amplifies the rounding differences of other kernels."""
     distances = NeighbourDistances(context.perceptual, steps_per_transition=positions.shape[1])
     for images in render(context.generator, keyframes, curve, positions.flatten(), MIN_SHOWN):
         distances.add(images)
-    # One step more between a row and the next, which is no step of the video.
+    # There is one more step between the end of a row and the start of the next, which is not part of the video.
     flat = torch.cat([distances.flat, distances.flat.new_zeros(1)])
     return flat.view_as(positions)[:, :-1]
 
 
 def _moved(times: Tensor, steps: Tensor) -> Tensor:
-    """Times (R, T) moved to equal shares of the length that steps (R, T-1) have; rows that stand still are left."""
+    """Move times (R, T) to equal shares of the length of steps (R, T-1); rows without motion are unchanged."""
     lengths = steps.clamp_min(0).sqrt()
     cumulated = torch.nn.functional.pad(lengths.cumsum(dim=1), (1, 0))
     total = cumulated[:, -1:]

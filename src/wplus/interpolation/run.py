@@ -1,4 +1,4 @@
-"""The whole of interpolation: latents to keyframes, to a curve, to frames, to a video and what is measured of it."""
+"""The full interpolation pipeline: from latents to keyframes, to a curve, to frames, to a video and its metrics."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -29,15 +29,15 @@ CROSS_FADE = "a cross-fade of feature maps: between its ends both images are the
 
 @dataclass(kw_only=True)
 class Filming:
-    """How the way between latents is filmed and measured; UserError for options that no latents make possible."""
+    """How paths between latents are filmed and measured; UserError for options that are invalid for any latents."""
 
-    paths: Mapping[str, LatentPath]  # by the names that they are shown under
+    paths: Mapping[str, LatentPath]  # by display name
     perceptual: ImageDistance  # measures the steps
-    path_metrics: Mapping[str, PathMetric] = field(default_factory=dict)  # what else is said of each transition
-    identity: ImageDistance | None = None  # descriptor of who is in the images, for the path metric `drift`
+    path_metrics: Mapping[str, PathMetric] = field(default_factory=dict)  # further metrics for each transition
+    identity: ImageDistance | None = None  # identity descriptor for the path metric `drift`
     space: str = "auto"
     noise: str = "auto"
-    loop: bool = False  # return to the first latent: the video ends a frame before it, to be played over and over
+    loop: bool = False  # return to the first latent; the video ends one frame before it, so that it loops seamlessly
     num_frames: int = 60
     alpha: str = "b_at_one"
     batch_size: int = 16
@@ -58,17 +58,17 @@ class Filming:
 
     @property
     def space_for_images(self) -> str:
-        """Where images are inverted to: `space`, or with auto w, and w+ where a path is not for w."""
+        """Space into which images are inverted: `space`, or with auto w, or w+ if a path does not support w."""
         return ("w" if self._suits("w") else "w+") if self.space == "auto" else self.space
 
     def run(
         self, models: Models, latents: Sequence[Latent], *, names: Sequence[str], output_dir: str | Path,
         tracker: Tracker, deltas: Sequence[WeightDelta | None] | None = None,
     ) -> dict[str, Video]:  # fmt: skip
-        """Go through `latents` once by each path; returns the videos by the paths' names.
+        """Interpolate through `latents` along each path; return the videos by path name.
 
-        Writes filmstrip.png, distances.png, video.mp4, video.gif (and frames/) into `output_dir`, or, where there are
-        several paths, into a folder for each, and comparison.png, whose rows are paths. Logs them to `tracker`.
+        Writes filmstrip.png, distances.png, video.mp4, video.gif (and frames/) into `output_dir`, or with several paths
+        into a folder for each, plus comparison.png with a row per path. Logs them to `tracker`.
         """
         device = models.generator.mapping.w_avg.device
         keyframes = keyframes_of(
@@ -91,7 +91,7 @@ class Filming:
         return videos
 
     def _decided(self, keyframes: Keyframes, resolution: int) -> dict[str, Any]:
-        """What `auto` came to."""
+        """Values chosen for options that are `auto`."""
         upscale = upscale_factor(self.writing.get("upscale", "auto"), resolution)
         return {"space": keyframes.space, "noise": "const" if keyframes.noise is None else "own", "upscale": upscale}
 
@@ -122,7 +122,7 @@ class Filming:
     def _film(
         self, keyframes: Keyframes, context: PathContext, curve: Curve, name: str, folder: Path
     ) -> tuple[dict[str, Path], Filmstrip, NeighbourDistances]:
-        """Render one curve, write and measure it. Of a loop the last frame is measured, and not shown a second time."""
+        """Render, write and measure one curve. The last frame of a loop is measured but not shown a second time."""
         t = timeline(len(keyframes), self.num_frames, alpha=self.alpha)
         num_shown, done = len(t) - keyframes.closed, 0
         distances = NeighbourDistances(context.perceptual, steps_per_transition=self.num_frames - 1)

@@ -1,8 +1,8 @@
-"""One path between two keyframes, made into frames, and what is needed to measure it.
+"""Trajectories, i.e. rendered paths between two keyframes, and the tools to measure them.
 
-A path metric is a function `metric(trajectory, tools)` that yields pairs of a `PathNumber` and its value; those of the
-project are in `path_metrics/`. A new one is one function there (or anywhere) and one file in configs/path_metrics/.
-What it cannot say of a trajectory (there is no discriminator, no latent, no real image) it leaves out.
+A path metric is a function `metric(trajectory, tools)` that yields pairs of a `PathNumber` and its value; the built-in
+ones are in `path_metrics/`. To add one, write one function there (or anywhere) and one file in configs/path_metrics/.
+A metric omits numbers it cannot compute (for lack of a discriminator, latents or real images).
 """
 
 from __future__ import annotations
@@ -31,43 +31,43 @@ At = Callable[[Tensor], Tensor]  # positions (N,) float64 in [0, 1] -> images (N
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A way from one image (t = 0) to another (t = 1), rendered at evenly spaced positions, both ends included."""
+    """A path from one image (t = 0) to another (t = 1), rendered at evenly spaced positions, both ends included."""
 
-    name: str  # of the pair: what a metric draws depends on it, so that every method meets the same draws
+    name: str  # of the pair; seeds the metrics' random draws, so that they are the same for every method
     t: Tensor  # (T,) float64, from 0 to 1
     images: Tensor  # (T, C, H, W) float, about [-1, 1]
     features: list[Tensor]  # the perceptual distance's features of the images, each (T, ...)
-    at: At  # the same way at any position, made as `images` were
-    back: At | None = None  # the way that the same method makes from the second image (its 0) to the first (its 1)
-    ws: Tensor | None = None  # (T, num_ws, w_dim); None where no generator made the images, and in spaces without ws
+    at: At  # the same path at any position, rendered like `images`
+    back: At | None = None  # the same method's path from the second image (its 0) to the first (its 1)
+    ws: Tensor | None = None  # (T, num_ws, w_dim); None without a generator, and in spaces without ws
     prior: Tensor | None = None  # (T,) distance from the prior in spaces without ws
-    targets: Tensor | None = None  # (2, C, H, W), the real images that the ends stand for; None where there are none
-    cost: Cost | None = None  # what making the path and rendering it took
-    along: dict[str, Tensor] = field(default_factory=dict)  # name -> (T,): curves that metrics leave to be plotted
+    targets: Tensor | None = None  # (2, C, H, W), the real images that the ends represent; None if there are none
+    cost: Cost | None = None  # cost of computing and rendering the path
+    along: dict[str, Tensor] = field(default_factory=dict)  # name -> (T,): curves recorded by metrics for plotting
 
     def rows(self, start: int, stop: int | None) -> list[Tensor]:
-        """Features of frames start, ..., stop - 1; of one alone, they broadcast as a side of a distance."""
+        """Features of frames start, ..., stop - 1; those of a single frame broadcast as one side of a distance."""
         return [maps[start:stop] for maps in self.features]
 
     @property
     def middle(self) -> Tensor:
-        """Numbers of the frames in the middle of the way: one, or two where T is even."""
+        """Indices of the frames halfway along the path: one, or two if T is even."""
         return middle_of(self.t)
 
 
 @dataclass(frozen=True)
 class MetricTools:
-    """The instruments of the metrics; where one is None, what needs it is left out."""
+    """Tools used by the metrics; numbers that need a tool that is None are omitted."""
 
-    perceptual: ImageDistance  # A distance of the LPIPS family: the squared length of a difference of features
+    perceptual: ImageDistance  # of the LPIPS family: a squared length of feature differences
     identity: ImageDistance | None = None  # 1 - cosine of descriptors, see `wplus.losses.identity`
     discriminator: DiscriminatorScore | None = None
     whitened: Whitened | None = None  # the prior of the generator's w
-    batch_size: int = 64  # images that pass through a net at once
+    batch_size: int = 64  # images per batch through a net
 
     @torch.no_grad()
     def distances(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        """Perceptual distances of pairs of images from their features: (N,) float64 on the CPU."""
+        """Perceptual distances between pairs of images from their features: (N,) float64 on the CPU."""
         return self.perceptual.distance(a, b).double().cpu()
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -75,7 +75,7 @@ class MetricTools:
         return features_of(self.perceptual, images, self.batch_size)
 
     def chord(self, trajectory: Trajectory) -> float:
-        """Perceptual distance of the two ends."""
+        """Perceptual distance between the two ends."""
         return float(self.distances(trajectory.rows(0, 1), trajectory.rows(-1, None)))
 
 
@@ -87,21 +87,21 @@ def features_of(distance: ImageDistance, images: Tensor, batch_size: int) -> lis
 
 @dataclass(frozen=True, kw_only=True)
 class PathNumber(MetricInfo):
-    """A number that a path metric gives: what it is, and how tables show it. Declared once, beside its metric."""
+    """Definition of a number yielded by a path metric, and how tables show it. Declared once, next to its metric."""
 
     name: str
     format: str = ".3g"
     shown: Literal["short", "table", "file"] = "table"
-    """In every table; in the long ones, whose columns are also tested against a baseline; in CSV and JSON alone."""
-    by_net: bool = True  # whether a pretrained net has a part in it
-    trimmed: bool = False  # whether a mean over pairs leaves out what is beyond their 1st and 99th percentile
-    worst: bool = False  # whether the largest value of all pairs is told too, as NAME_max
-    interval: str = "95 %, percentile bootstrap over pairs"  # the kind of interval that a comparison gives it
+    """In every table ("short"), in long ones, whose columns are also tested against a baseline, or only in files."""
+    by_net: bool = True  # whether it depends on a pretrained net
+    trimmed: bool = False  # whether means over pairs exclude values beyond the 1st and 99th percentile
+    worst: bool = False  # whether the largest value over all pairs is also reported, as NAME_max
+    interval: str = "95 %, percentile bootstrap over pairs"  # kind of interval in a comparison
     label: str = ""  # the name without that of a net, for titles of pictures
-    metric: str = field(default="", compare=False)  # the path metric that gave it, by its name in the config
+    metric: str = field(default="", compare=False)  # name in the config of the path metric that yielded it
 
     def by(self, net: str) -> PathNumber:
-        """The same as a net sees it, with the net's name appended: a stand-in's score never goes under a plain name."""
+        """Return a copy with the net's name appended, so that a stand-in's score never has the plain name."""
         return replace(self, name=f"{self.name}_{net}", label=self.name)
 
 
@@ -110,15 +110,15 @@ PathMetric = Callable[[Trajectory, MetricTools], Scores]
 
 
 def measure(trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: MetricTools) -> dict[PathNumber, float]:
-    """What all metrics say of one trajectory."""
+    """Apply all metrics to one trajectory."""
     each = ((name, score) for name, metric in metrics.items() for score in metric(trajectory, tools))
     return {replace(number, metric=name): value for name, (number, value) in each}
 
 
 def cross_dissolve(name: str, ends: Tensor, context: PathContext) -> Trajectory:
-    """The baseline that needs no generator: ends (2, C, H, W) mixed pixel by pixel, (1 - t) a + t b.
+    """Generator-free baseline: blend the ends (2, C, H, W) pixel by pixel, (1 - t) a + t b.
 
-    Its steps are almost perfectly even and its middle is a double exposure, which is why no single number suffices.
+    Its steps are almost perfectly even but its middle is a double exposure, which is why no single number suffices.
     """
     at, t = functools.partial(interpolation.lerp, ends[:1], ends[1:]), even_positions(context.num_frames)
     images = at(t)

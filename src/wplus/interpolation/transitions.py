@@ -1,4 +1,4 @@
-"""Paths between keyframes, made into trajectories: rendered, timed, ready to be measured."""
+"""Turn paths between keyframes into trajectories: rendered, timed, and ready to be measured."""
 
 import functools
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from wplus.latents.space import space_of
 def trajectory_between(
     keyframes: Keyframes, context: PathContext, *, path: LatentPath, targets: Tensor | None = None
 ) -> Trajectory:
-    """The way along `path` between two keyframes, its cost included: `context.num_frames` frames, ends included.
+    """Trajectory along `path` between two keyframes, with its cost and `context.num_frames` frames, ends included.
 
-    `targets` (2, C, H, W): the real images that the keyframes stand for.
+    `targets` (2, C, H, W): the real images that the keyframes represent.
     """
     with measured(context.generator.mapping.w_avg.device) as cost:
         curve = path(keyframes, context)
@@ -34,7 +34,7 @@ def trajectory_between(
 def trajectories_along(
     keyframes: Keyframes, context: PathContext, *, path: LatentPath, curve: Curve, images: Sequence[Tensor] = ()
 ) -> list[Trajectory]:
-    """One for each transition of the curve that `path` made of a chain of keyframes; `images` where these are known."""
+    """One trajectory per transition of the curve `path` made from keyframes; `images` if already rendered."""
     last = len(keyframes) - 2
 
     @functools.cache
@@ -67,6 +67,6 @@ def trajectories_along(
 
 
 def _render(keyframes: Keyframes, context: PathContext, curve: Curve, t: Tensor) -> Tensor:
-    # Path length sees the rounding of the kernels that smaller batches take.
+    # Path lengths are sensitive to the rounding of the kernels used for smaller batches.
     (images,) = in_batches(lambda t: [render_batch(context.generator, keyframes, curve, t)], t, context.batch_size)
     return images

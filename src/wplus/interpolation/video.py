@@ -1,4 +1,4 @@
-"""A video and what is left of it: a strip of frames, a plot of its steps, numbers of each transition."""
+"""Results of filming a path: the video, a strip of frames, a plot of its steps, and numbers per transition."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from wplus.tracking import Tracker
 
 
 def shown_columns(num_frames: int, num_columns: int) -> list[int]:
-    """The frames of a way that a row of pictures shows, ends included: those nearest to even places, none twice."""
+    """Indices of the frames shown in a row of pictures: evenly spaced up to rounding, ends included, none twice."""
     return torch.linspace(0, num_frames - 1, min(num_columns, num_frames)).round().long().tolist()
 
 
 class Filmstrip:
-    """Takes the frames of a video in batches and keeps the few that the rows show, one row for each transition."""
+    """Takes the frames of a video in batches and keeps the few to be shown, one row per transition."""
 
     def __init__(self, num_transitions: int, num_steps: int, *, num_columns: int = 9, parameter: str = "t") -> None:
-        """`parameter`: what counts the way from one keyframe to the next, t, or alpha where that is the convention."""
+        """`parameter` names the position between two keyframes in captions: t, or alpha if that is the convention."""
         columns = shown_columns(num_steps + 1, num_columns)
         self.rows = [[start * num_steps + column for column in columns] for start in range(num_transitions)]
         self.captions = [f"{parameter} = {column / num_steps:.2f}" for column in columns]
@@ -35,7 +35,7 @@ class Filmstrip:
         self._frames: dict[int, Tensor] = {}
 
     def add(self, images: Tensor) -> None:
-        """Images (B, C, H, W), the next B frames."""
+        """Add the next B frames, images (B, C, H, W)."""
         for frame, image in enumerate(images, start=self._num_frames):
             if frame in self._wanted:
                 self._frames[frame] = image.cpu()
@@ -43,36 +43,36 @@ class Filmstrip:
 
     @property
     def captioned(self) -> list[Row]:
-        """Each row's frames with their places in the transition."""
+        """Each row's frames with their positions in the transition."""
         return [list(zip(map(self._frames.__getitem__, row), self.captions, strict=True)) for row in self.rows]
 
 
 def save_rows(path: Path, rows: Sequence[Row], titles: Sequence[str], **options: int) -> Path:
-    """Write rows of captioned pictures, one title each, as a PNG; options are those of `captioned_rows`."""
+    """Write rows of captioned pictures as a PNG, each row with a title; options are those of `captioned_rows`."""
     canvas = captioned_rows(rows, titles, **options)
     return atomic_write(path, lambda file: canvas.save(file, format="PNG"))
 
 
 @dataclass(frozen=True)
 class Video:
-    """What one path gave; transitions are in the order in which the video shows them."""
+    """Results of one path; transitions are in the order in which the video shows them."""
 
-    files: dict[str, Path]  # filmstrip, distances, mp4, gif, and frames (a folder) where they were kept
-    titles: tuple[str, ...]  # one for each transition
-    filmstrip: Filmstrip  # A row of frames for each transition
-    steps: Tensor  # perceptual distance of every frame to the next, (transitions, frames - 1)
-    scores: tuple[Mapping[PathNumber, float], ...]  # of each transition: how even it is, and what path metrics say
-    protocol: dict[str, Any]  # how that was measured
+    files: dict[str, Path]  # filmstrip, distances, mp4, gif, and frames (a folder) if they are kept
+    titles: tuple[str, ...]  # one per transition
+    filmstrip: Filmstrip  # one row of frames per transition
+    steps: Tensor  # perceptual distance from every frame to the next, (transitions, frames - 1)
+    scores: tuple[Mapping[PathNumber, float], ...]  # per transition: evenness and path metrics
+    protocol: dict[str, Any]  # how they were measured
 
     @property
     def means(self) -> dict[PathNumber, float]:
-        """The means over transitions of those scores that all have."""
+        """Means over transitions of the scores that all of them have."""
         numbers = [number for number in self.scores[0] if all(number in each for each in self.scores)]
         return {number: sum(each[number] for each in self.scores) / len(self.scores) for number in numbers}
 
 
 def draw(video: Video) -> None:
-    """Write the two pictures; what the transitions are called stands in both."""
+    """Write the filmstrip and the plot of distances; both show the titles of the transitions."""
     save_rows(video.files["filmstrip"], video.filmstrip.captioned, video.titles)
     num, how = len(video.titles), f"{video.protocol['path']} in {video.protocol['space']}"
     heading = video.titles[0] if num == 1 else f"{num} transitions, {how}; means over transitions:"
@@ -83,7 +83,7 @@ def draw(video: Video) -> None:
 
 
 def compared(videos: Mapping[str, Video]) -> tuple[list[Row], list[str]]:
-    """Rows and titles of all videos, those of one transition one below the other."""
+    """Rows and titles of all videos, grouped by transition."""
     num = len(next(iter(videos.values())).titles)
     each = [(video, transition) for transition in range(num) for video in videos.values()]
     rows = [video.filmstrip.captioned[transition] for video, transition in each]
@@ -91,7 +91,7 @@ def compared(videos: Mapping[str, Video]) -> tuple[list[Row], list[str]]:
 
 
 def report(videos: Mapping[str, Video], tracker: Tracker) -> None:
-    """Log videos: pictures, a row for each transition, numbers: those of the first alone, those of several together."""
+    """Log videos: pictures, a row per transition, the first video's numbers, and a comparison if there are several."""
     numbers = list(dict.fromkeys(number for each in videos.values() for row in each.scores for number in row))
     rows: list[list[Any]] = []
     for path, video in videos.items():
@@ -115,7 +115,7 @@ def _result(number: PathNumber, value: float, video: Video) -> MetricResult:
 
 
 def table(videos: Mapping[str, Video]) -> str:
-    """The numbers of videos as text: a line for each number, a column for each path; then what the numbers are."""
+    """Format the numbers of videos as text: a line per number and a column per path, then the numbers' meanings."""
     means = [video.means for video in videos.values()]
     numbers = [number for number in dict.fromkeys(itertools.chain(*means)) if number.shown != "file"]
     rows = [["", *videos]] if len(videos) > 1 else []
@@ -127,7 +127,7 @@ def table(videos: Mapping[str, Video]) -> str:
 
 
 def plot_distances(path: Path, steps: Tensor, *, title: str, distance_name: str) -> Path:
-    """Draw the step distances (K-1, T) over the position along the path, with their mean; writes a PNG."""
+    """Plot the step distances (K-1, T) over the position along the path, with their mean, as a PNG."""
     from matplotlib.figure import Figure  # slow to import, needed here only
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")

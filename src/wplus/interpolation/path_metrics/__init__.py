@@ -1,1 +1,1 @@
-"""Path metrics: functions `metric(trajectory, tools)` that yield numbers, each file one question."""
+"""Path metrics: functions `metric(trajectory, tools)` that yield numbers; one file per question."""

@@ -1,4 +1,4 @@
-"""Cost of making the way: seconds and memory of a block of code."""
+"""Cost of computing a path: time and memory taken by a block of code."""
 
 import contextlib
 import time
@@ -19,14 +19,14 @@ MEMORY = PathNumber(name="memory_mib", by_net=False, unit="MiB", direction="lowe
 
 @dataclass
 class Cost:
-    """What a block of code took; filled in when it is left."""
+    """Cost of a block of code; filled in when the block is left."""
 
     seconds: float = 0.0
-    memory_mib: float | None = None  # peak of what it held at once above what was held before it; None: nobody tells
+    memory_mib: float | None = None  # peak memory above what was held before; None if it cannot be measured
 
 
 def cost(trajectory: Trajectory, tools: MetricTools) -> Scores:
-    """Of making the path and rendering all its frames, without the measuring. Our own; papers give the time at most."""
+    """Cost of computing the path and rendering its frames, without measuring. Our own; papers report time at most."""
     if trajectory.cost is not None:
         yield SECONDS, trajectory.cost.seconds
         if trajectory.cost.memory_mib is not None:
@@ -35,9 +35,9 @@ def cost(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 @contextlib.contextmanager
 def measured(device: torch.device) -> Iterator[Cost]:
-    """Measure the block: wall time, the device's work included, and peak memory above what was held before.
+    """Measure a block's wall time, including pending work of the device, and its peak memory above that held before.
 
-    Blocks may lie within each other; what an inner one takes, the outer ones take too.
+    Blocks may be nested; the cost of an inner block also counts towards the outer ones.
     """
     cost = Cost()
     _synchronize(device)

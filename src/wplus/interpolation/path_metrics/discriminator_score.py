@@ -1,4 +1,4 @@
-"""Logits of a discriminator for the frames of the way."""
+"""Discriminator logits of the frames along a path."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ LOGIT_DIP = PathNumber(name="logit_dip", by_net=False, direction="lower", format
 
 
 def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Scores:
-    """The discriminator's logit along the way, in the company of fixed real images; high is real.
+    """The discriminator's logit along the path, grouped with fixed real images; high is real.
 
-    The logit is that of Goodfellow et al. 2014 (arXiv:1406.2661); the company and the numbers along a path are our own.
-    It was trained against this generator, so it is no metric of realism in general.
+    The logit is that of Goodfellow et al. 2014 (arXiv:1406.2661); the grouping and the numbers along a path are our
+    own. The discriminator was trained against this generator, so this is not a general measure of realism.
     """
     if tools.discriminator is None:
         return
@@ -35,25 +35,25 @@ def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 
 def company_of(discriminator: DiscriminatorNetwork) -> int:
-    """Images whose company decides an image's logit: the others of its group of the minibatch standard deviation."""
+    """Number of other images that affect an image's logit: the rest of its group for minibatch standard deviation."""
     return discriminator.group_size - 1
 
 
 class DiscriminatorScore:
-    """Logits of a discriminator that do not depend on the batch.
+    """Discriminator logits that do not depend on the batch.
 
-    One of ProGAN or StyleGAN looks at groups: its last block appends the standard deviation over a group's images
-    (minibatch standard deviation, Karras et al. 2018, section 3), and a batch of nearly equal frames looks like a
-    collapsed generator. Here every image forms a group with `mbstd_group_size` - 1 real images, in turn with every such
-    set of `references`, and its logit is the mean over the sets. Only the statistic is published.
+    Discriminators of ProGAN and StyleGAN look at groups: the last block appends the standard deviation over a group's
+    images (minibatch standard deviation, Karras et al. 2018, section 3), and a batch of nearly equal frames looks like
+    a collapsed generator. Here every image is grouped with `mbstd_group_size` - 1 real images, for each such set of
+    `references` in turn, and its logit is the mean over the sets. Only the statistic is published.
     """
 
     def __init__(self, discriminator: DiscriminatorNetwork, references: Tensor) -> None:
-        """`references`: real images (R, C, H, W) in [-1, 1], R a multiple of mbstd_group_size - 1 (or none for 1)."""
+        """`references` are real images (R, C, H, W) in [-1, 1], R a multiple of mbstd_group_size - 1 (none for 1)."""
         if discriminator.c_dim:
             raise UserError("The discriminator must be unconditional, for frames between images have no class, got one "
                             "with labels: leave it out (discriminator=none).")  # fmt: skip
-        network: Any = discriminator.pixel_part or discriminator  # one of groups has features and an epilogue
+        network: Any = discriminator.pixel_part or discriminator  # one with groups has features and an epilogue
         self.discriminator = network
         self.fingerprint = fingerprint(discriminator)
         self.company = company_of(discriminator)

@@ -1,4 +1,4 @@
-"""Images of the way: are its ends the real images, who is on it, is its middle a double exposure?"""
+"""Images along a path: do its ends match the real images, is identity kept, is its middle a double exposure?"""
 
 import math
 
@@ -23,13 +23,13 @@ ENDPOINT_MISS = PathNumber(name="endpoint_miss", direction="lower", format=".2f"
 
 
 def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
-    """The ends against the real images. Ask this before all other numbers: a bad inverter gives a smooth path.
+    """Compare the ends with the real images. Check this before all other numbers: bad inversions yield smooth paths.
 
-    The ends are taken as they are stored, clipped and rounded to 8 bits, as in the table of a folder of inversions.
+    The ends are clipped and rounded to 8 bits as when stored, like in the table of a folder of inversions.
     `endpoint_<net>` (LPIPS: Zhang et al. 2018, arXiv:1801.03924) and `endpoint_psnr_db` are means over the two ends;
-    PSNR is 10 log10(2^2 / mse), the range being that of [-1, 1] (papers that compute 2 / mse are 3 dB lower).
-    `endpoint_miss` is sqrt(max d(end, its image) / d(a, b)), the distances of the LPIPS family being squares: our own,
-    what a comparison's `endpoint_threshold` limits; left out where the images are equal.
+    PSNR is 10 log10(2^2 / mse) for the range [-1, 1] (papers that compute 2 / mse report 3 dB less). `endpoint_miss` is
+    sqrt(max d(end, its image) / d(a, b)), since distances of the LPIPS family are squared lengths. It is our own, is
+    limited by a comparison's `endpoint_threshold`, and is omitted if the images are equal.
     """
     if trajectory.targets is None:
         return
@@ -58,13 +58,15 @@ CROSSOVER = PathNumber(name="crossover", format=".2f", shown="file", meaning=(
 
 
 def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
-    """Similarities s_a(t), s_b(t) of every frame to the first and to the last frame: cosine of descriptors, at most 1.
+    """Similarities s_a(t), s_b(t) of every frame to the first and the last frame: cosine of descriptors, at most 1.
 
-    Ideally s_a falls all the way, s_b rises, and they cross half way. Papers compare identities by this cosine (of
-    ArcFace descriptors, Deng et al. 2019, arXiv:1801.07698); the numbers made of it along a path are our own.
+    Ideally s_a decreases and s_b increases monotonically, and they cross halfway. Papers compare identities by this
+    cosine (of ArcFace descriptors, Deng et al. 2019, arXiv:1801.07698); the numbers derived from it along a path are
+    our own.
 
-    `third_person` is min over t of max(s_a, s_b); what the end frames have in common bounds it from below. `backwards`
-    are the violations of monotonicity in 2 (T - 1) steps; `backtrack` is their size, which depends much less on T.
+    `third_person` is min over t of max(s_a, s_b), bounded below by what the end frames have in common. `backwards` is
+    the share of the 2 (T - 1) steps that violate monotonicity; `backtrack` measures their size, which depends much less
+    on T.
     """
     if tools.identity is None:
         return
@@ -85,7 +87,7 @@ def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 
 def crossover(t: Tensor, lead: Tensor) -> float:
-    """The first t (T,) at which lead (T,) is 0 or more, straight between frames; the last where it never is."""
+    """First t (T,) at which lead (T,) reaches 0, interpolated linearly between frames; the last t if it never does."""
     reached = (lead >= 0).nonzero()[:, 0]
     index = int(reached[0]) if len(reached) else -1
     if index <= 0:
@@ -104,11 +106,12 @@ DETAIL_DIP = PathNumber(name="detail_dip", by_net=False, direction="lower", form
 
 @torch.no_grad()
 def ghosting(trajectory: Trajectory, tools: MetricTools) -> Scores:
-    """Two signs of a double exposure in the frame half way (the mean of two where T is even). Both are our own.
+    """Two indicators of a double exposure in the frame halfway (averaged over two if T is even). Both are our own.
 
-    The nearest mixture (1 - m) a + m b, m in [0, 1], is that by squared pixel differences. A path that jumps shows an
-    end half way, which is a mixture too: the steps tell the two apart. `detail_dip` is 1 - E(half way) / mean(E(ends)),
-    E from `detail_energy`: the mixture of two unrelated images has half the energy of its ends, a morph keeps it.
+    The nearest mixture (1 - m) a + m b, m in [0, 1], is by squared pixel differences. A path that jumps shows one of
+    its ends halfway, which is a mixture, too; the steps tell these cases apart. `detail_dip` is
+    1 - E(halfway) / mean(E(ends)) with E from `detail_energy`: a mixture of two unrelated images has half the energy of
+    its ends, whereas a morph preserves it.
     """
     middle, ends = trajectory.images[trajectory.middle], trajectory.images[[0, -1]]
     mixtures = nearest_mixtures(middle, ends[0], ends[1])
@@ -120,17 +123,17 @@ def ghosting(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 
 def nearest_mixtures(images: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """For images (N, C, H, W) the mixtures (1 - m) a + m b, m in [0, 1], with the least squared difference."""
+    """For images (N, C, H, W), the mixtures (1 - m) a + m b, m in [0, 1], with the smallest squared difference."""
     way = b - a
     m = ((images - a) * way).sum(dim=(1, 2, 3)) / way.square().sum().clamp_min(1e-12)
     return a + m.clamp(0, 1).view(-1, 1, 1, 1) * way
 
 
 def detail_energy(images: Tensor) -> Tensor:
-    """Mean square of what a small blur takes away: images (N, C, H, W) -> (N,) float64.
+    """Mean square of the detail that a small blur removes: images (N, C, H, W) -> (N,) float64.
 
-    The blur is the binomial [1, 2, 1] / 4 along rows and columns, its border mirrored: at whatever resolution, this is
-    the detail of single pixels.
+    The blur is the binomial [1, 2, 1] / 4 along rows and columns with reflected borders, so this is the detail of
+    single pixels at any resolution.
     """
     kernel = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64, device=images.device)
     x = images.double().flatten(0, 1)[:, None]  # (N * C, 1, H, W)

@@ -1,4 +1,4 @@
-"""Perceptual path length of one trajectory: how much the image moves for a small step, averaged over the way."""
+"""Perceptual path length of one trajectory: how much the image changes for a small step, averaged over the path."""
 
 import torch
 from torch import Tensor
@@ -27,13 +27,13 @@ def pair_ppl(
     """E over t ~ U(0, 1) of d(g(t), g(t + epsilon)) / epsilon^2: StyleGAN's estimator, on the path between two images.
 
     Karras et al. 2019 (arXiv:1812.04948, section 4.1) sample both ends from the prior; here they are given. One t is
-    drawn in each of `num_samples` equal parts of [0, 1 - epsilon], which keeps the mean and lowers the variance; the
-    same draws for every method on this pair. The trimming of StyleGAN's code (1st to 99th percentile) is over pairs, so
-    it belongs to the mean over them. The net's name is appended where it is not LPIPS-VGG, the net of the papers.
+    drawn in each of `num_samples` equal parts of [0, 1 - epsilon], which preserves the mean and reduces the variance;
+    all methods use the same draws for a pair. The trimming in StyleGAN's code (1st to 99th percentile) is over pairs,
+    so it applies to the mean over them. The net's name is appended unless it is LPIPS-VGG, the net of the papers.
 
-    `relative_ppl` is that over d(ends). The distances of the LPIPS family are squares: d = |f(x) - f(y)|^2. On the
-    straight way at constant speed through feature space d(g(t), g(t + e)) = e^2 d(ends), so the ratio is 1 there,
-    whatever the pair; by Cauchy-Schwarz and the triangle inequality no way has less. Left out where the ends are equal.
+    `relative_ppl` divides this by d(ends). Distances of the LPIPS family are squared lengths, d = |f(x) - f(y)|^2. On a
+    straight line at constant speed through feature space, d(g(t), g(t + e)) = e^2 d(ends), so the ratio is 1 for any
+    pair, and by Cauchy-Schwarz and the triangle inequality no path has less. It is omitted if the ends are equal.
     """
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon must be between 0 and 1, got {epsilon}.")
@@ -50,9 +50,9 @@ def pair_ppl(
 def squared_speeds(trajectory: Trajectory, tools: MetricTools, t: Tensor, *, epsilon: float) -> Tensor:
     """d(g(t), g(t + epsilon)) / epsilon^2 at positions t (N,): (N,) float64.
 
-    Both images of a pair go through the networks in one batch, so that the same kernels compute them: their difference
-    is all that counts. Batches have one size, whatever that of the tools: at a step of 1e-4 the rounding of another
-    kernel is seen. The last batch is filled with its last pair.
+    Both images of a pair go through the networks in one batch, so that the same kernels compute them, as only their
+    difference matters. The batch size is fixed, independent of the tools', because at a step of 1e-4 the rounding of a
+    different kernel is visible. The last batch is padded with its last pair.
     """
     filled = torch.cat([t, t[-1:].expand(-len(t) % (MIN_SHOWN // 2))])
     both = torch.stack([filled, filled + epsilon], dim=1).flatten()

@@ -1,4 +1,4 @@
-"""Distance of the latents of the way from what the mapping network makes."""
+"""Distance of the latents along a path from the mapping network's distribution."""
 
 from dataclasses import replace
 
@@ -18,11 +18,11 @@ PRIOR_LAYER = PathNumber(name="prior_layer", by_net=False, format=".2f", shown="
 
 
 def prior(trajectory: Trajectory, tools: MetricTools) -> Scores:
-    """Distance from the prior along the way: the squared Mahalanobis distance in whitened W, over w_dim.
+    """Distance from the prior along the path: the squared Mahalanobis distance in whitened W, divided by w_dim.
 
-    Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Below 1 is nearer to the mean
-    image than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ.
-    Spaces without ws have a distance of their own, see `LatentSpace.prior_distance`.
+    Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Values below 1 are closer to the
+    mean image than samples are, like the middle of a straight line. `prior_layer_<i>` are reported if layers differ.
+    Spaces without ws have their own distance, see `LatentSpace.prior_distance`.
     """
     if trajectory.prior is not None:
         trajectory.along["prior"] = own = trajectory.prior.double().cpu()

@@ -1,4 +1,4 @@
-"""Evenness, length, straightness and symmetry of the way, all from perceptual distances between its frames."""
+"""Evenness, length, straightness and symmetry of a path, all from perceptual distances between its frames."""
 
 import torch
 from torch import Tensor
@@ -26,12 +26,12 @@ CHORD = PathNumber(name="chord", shown="file", meaning=(
 
 
 def evenness(steps: Tensor, chord: float) -> Scores:
-    """Numbers of one transition from its step distances (T,) and the distance of its ends.
+    """Numbers of one transition from its step distances (T,) and the distance between its ends.
 
-    `step_cv`, `step_smoothness` and `step_jump_ratio` are of the distances as they are, as in the literature
-    (DiffMorpher, arXiv:2312.07409, reports the variance, which depends on the scale). `path_length` sums their square
-    roots, because distances of the LPIPS family are squares of lengths between features, and only lengths add up along
-    a path; `tortuosity` is that over the root of the chord, and is left out where the ends are equal.
+    `step_cv`, `step_smoothness` and `step_jump_ratio` use the distances directly, as in the literature (DiffMorpher,
+    arXiv:2312.07409, reports the variance, which depends on the scale). `path_length` sums their square roots, because
+    distances of the LPIPS family are squared lengths between features, and only lengths add up along a path;
+    `tortuosity` divides it by the root of the chord, and is omitted if the ends are equal.
     """
     total, length = float(steps.sum()), float(steps.clamp_min(0).sqrt().sum())
     yield STEP_CV, step_cv(steps)
@@ -43,13 +43,13 @@ def evenness(steps: Tensor, chord: float) -> Scores:
 
 
 def step_cv(steps: Tensor) -> float:
-    """Standard deviation over mean of steps (T,); 0 where nothing moves, which is as even as can be."""
+    """Standard deviation over mean of steps (T,); 0 if nothing moves, which is perfectly even."""
     total = float(steps.sum())
     return float(steps.std(correction=0)) / (total / len(steps)) if total else 0.0
 
 
 def gini(values: Tensor) -> float:
-    """Gini coefficient of non-negative values (T,): 0 where all are equal, near 1 where one has everything.
+    """Gini coefficient of non-negative values (T,): 0 if all are equal, near 1 if one holds the entire sum.
 
     Mean absolute difference over twice the mean (Gini 1912), in its sorted form.
     """
@@ -82,23 +82,23 @@ def curvature(
     *,
     num_pieces: int = 8,  # of equal length, whose chords are compared
 ) -> Scores:
-    """How much the way through feature space turns, in degrees.
+    """How much the path turns in feature space, in degrees.
 
     The angle between successive displacements u = f2 - f1, v = f3 - f2 follows from the distances of frames one and
     two apart, because those of the LPIPS family are squared lengths: d13 = |u + v|^2 = d12 + d23 + 2 |u||v| cos(angle).
-    0 is straight on, 180 is back (Henaff et al. 2019, Nature Neuroscience 22). Frames that do not move have no angle.
+    0 is straight on, 180 a reversal (Henaff et al. 2019, Nature Neuroscience 22). Frames without motion have no angle.
 
-    `turning_mean_deg` is the mean angle from frame to frame, as it is usually reported. For `turning_deg` the way is
-    cut into `num_pieces` pieces of equal length at its frames, and the angles between their chords are added up: 157.5
-    for half a circle in 8 pieces, whatever T and whatever the speed. The sum over all frames would be the total
-    curvature (Milnor 1950), which converges on a smooth way as frames are added. Features of networks are not smooth:
-    on straight lines in w it grows like the root of T (cats, EfficientNet-Lite0), hence pieces of a fixed size.
+    `turning_mean_deg` is the mean angle from frame to frame, as usually reported. For `turning_deg` the path is cut at
+    its frames into `num_pieces` pieces of equal length, and the angles between their chords are summed: 157.5 for half
+    a circle in 8 pieces, for any T and any speed. The sum over all frames would be the total curvature (Milnor 1950),
+    which converges for smooth paths as frames are added. Network features are not smooth: on straight lines in w it
+    grows like the root of T (cats, EfficientNet-Lite0), hence the fixed number of pieces.
     """
     check_number("num_pieces", num_pieces, lowest=2, whole=True)
     steps = tools.distances(trajectory.rows(0, -1), trajectory.rows(1, None))
     way = torch.nn.functional.pad(steps.clamp_min(0).sqrt().cumsum(dim=0), (1, 0))
     wanted = torch.linspace(0, 1, num_pieces + 1, dtype=way.dtype) * way[-1]
-    pieces = (way - wanted[:, None]).abs().argmin(dim=1).unique()  # the frames that cut it most nearly so
+    pieces = (way - wanted[:, None]).abs().argmin(dim=1).unique()  # the frames nearest to these cuts
     angles = _angles(trajectory, tools, torch.arange(len(trajectory.t)))
     if len(angles):
         yield TURNING, float(torch.rad2deg(_angles(trajectory, tools, pieces).sum()))
@@ -113,11 +113,11 @@ def _angles(trajectory: Trajectory, tools: MetricTools, frames: Tensor) -> Tenso
 
 
 def turning_angles(near: Tensor, far: Tensor) -> Tensor:
-    """Angles in radians from squared lengths: near (T-1,) of displacements, far (T-2,) over two of them."""
+    """Angles in radians from squared lengths: near (T-1,) of displacements, far (T-2,) of sums of two of them."""
     first, second = near[:-1], near[1:]
     moving = (first > 0) & (second > 0)
     first, second, both = first[moving], second[moving], far[moving]
-    # tan^2(angle / 2) = (1 - cos) / (1 + cos): acos would lose half of the digits near 0.
+    # tan^2(angle / 2) = (1 - cos) / (1 + cos), because acos loses half of the digits near 0.
     a, b = first.sqrt(), second.sqrt()
     minus, plus = ((a + b).square() - both).clamp_min(0), (both - (a - b).square()).clamp_min(0)
     return 2 * torch.atan2(minus.sqrt(), plus.sqrt())
@@ -131,13 +131,13 @@ def symmetry(
     trajectory: Trajectory,
     tools: MetricTools,
     *,
-    num_frames: int = 9,  # that are compared
-    share: float = 1.0,  # of the trajectories; a path that searches searches once more for it
+    num_frames: int = 9,  # frames that are compared
+    share: float = 1.0,  # of the trajectories to measure; paths that need a search repeat it for this
 ) -> Scores:
-    """Distance between the path a to b at t and the path b to a at 1 - t, the largest of `num_frames` evenly spaced t.
+    """Largest distance between the path a to b at t and the path b to a at 1 - t, over `num_frames` evenly spaced t.
 
-    0 where it does not matter which keyframe comes first; straight lines and great circles give 0 up to rounding.
-    `share` measures only this part of the trajectories, chosen by their names, so the same for every method.
+    It is 0 if the order of the keyframes does not matter, as for straight lines and great circles, up to rounding.
+    `share` restricts this to a fraction of the trajectories, selected by name and so the same for every method.
     """
     check_number("num_frames", num_frames, lowest=2, whole=True)
     check_number("share", share, lowest=0, highest=1)
