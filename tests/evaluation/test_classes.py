@@ -177,7 +177,7 @@ def test_too_few_of_a_class_and_several_classes_at_once_are_refused():
     with pytest.raises(UserError, match=r"Class high has \d+ real and \d generated images"):
         measured(context_of(Painter(), real=data(300, 1, shares=(1, 1, 0.02))), fd_per_class, extractor=Pixels(),
                  num_generated=60)  # fmt: skip
-    with pytest.raises(UserError, match="one class each"):
+    with pytest.raises(UserError, match="one-hot labels"):
         classes_of(torch.ones(2, 3))
-    with pytest.raises(UserError, match="asked of held-out images"):
+    with pytest.raises(UserError, match="measured on held-out images"):
         measured(context_of(Painter(), held_out=None), cas, **SHORT)

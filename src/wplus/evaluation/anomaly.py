@@ -24,8 +24,8 @@ from wplus.models.autoencoder import CodeEncoder, Decoder
 from wplus.pretrained.seen import marked
 
 AUROC = (
-    "Probability that a held-out image of the anomalous value has a higher {} than one of another value: 1 tells all "
-    "apart, 0.5 none."
+    "Probability that a held-out image of the anomalous value has a higher {} than one of another value: 1 is perfect "
+    "separation, 0.5 is chance."
 )
 DETECTED = (
     "Share of the held-out images of the anomalous value whose {} is above that of {:g} % of those of other values."

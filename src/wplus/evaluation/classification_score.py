@@ -30,20 +30,20 @@ from wplus.pretrained.attribute_training import Schedule, learning, new_optimize
 MAX_PX = 64  # largest input of the classifier
 
 GENERATED = MetricInfo(
-    meaning="Share of held-out images whose class is named by a small classifier that learned from generated images "
-    "alone.", direction="higher",
+    meaning="Share of held-out images classified correctly by a small classifier trained only on generated images.",
+    direction="higher",
 )  # fmt: skip
 REAL = MetricInfo(
-    meaning="Share of held-out images whose class is named by a small classifier that learned from so many real "
-    "images.", direction="higher",
+    meaning="Share of held-out images classified correctly by a small classifier trained on this many real images.",
+    direction="higher",
 )  # fmt: skip
 BOTH = MetricInfo(
-    meaning="Share of held-out images whose class is named by a small classifier that learned from so many real images "
-    "and generated ones, half of each batch.", direction="higher",
+    meaning="Share of held-out images classified correctly by a small classifier trained on this many real images and "
+    "on generated ones, half of each batch.", direction="higher",
 )  # fmt: skip
 GAIN = MetricInfo(
-    meaning="What generated images add to so many real ones: difference of the shares of held-out images whose class "
-    "is named; below 0 they do harm.", direction="higher",
+    meaning="Gain in accuracy on held-out images from adding generated images to this many real ones; below 0 they do "
+    "harm.", direction="higher",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def _protocol(context: EvalContext, real: ImageSet, width: int) -> dict[str, Any
 def _held_out(context: EvalContext) -> Labelled:
     """Return the held-out images with their classes; UserError if there are none or they have no labels."""
     if context.held_out is None or len(context.held_out) == 0:
-        raise UserError("Classification accuracy is asked of held-out images, and there are none.")
+        raise UserError("Classification accuracy is measured on held-out images, and there are none.")
     return real_in_order(context.held_out, len(context.held_out), max_px=MAX_PX)
 
 

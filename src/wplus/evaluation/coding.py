@@ -70,7 +70,7 @@ def encoder_of(context: EvalContext) -> Encoder:
     if "encoder" not in context.models.networks:
         raise UserError("This metric needs an encoder, and the checkpoint has none: train one, or an autoencoder.")
     if context.models.encoder.is_iterative:
-        raise UserError("This metric takes an encoder's one answer; this encoder corrects its own (encoder=restyle).")
+        raise UserError("This metric needs a one-shot encoder; this encoder refines its own output (encoder=restyle).")
     return context.models.encoder
 
 

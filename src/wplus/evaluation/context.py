@@ -156,7 +156,7 @@ def _samples(context: EvalContext, num: int, sampling: Sampling) -> Source:
     assert given is not None
     if sampling != PLAIN:
         options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
-        raise UserError(f"Images that are given cannot be sampled otherwise than they were: {options} is refused.")
+        raise UserError(f"Given images cannot be sampled differently from how they were made: {options} is refused.")
     order, _ = by_digest(given.digests, min(num, len(given)))
     protocol = {"samples": given.fingerprint, "num_generated": len(order)}
     return Source(len(order), "Given images", protocol,

@@ -25,20 +25,20 @@ from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.attributes import known_factors
 
 DISENTANGLEMENT = MetricInfo(
-    meaning="Of the latent's numbers, weighted by how much they tell, how far each tells of one factor alone: 1 of "
-    "one, 0 of all factors alike.", direction="higher",
+    meaning="How far each latent dimension is informative about a single factor, averaged by importance: 1 for one "
+    "factor, 0 for all factors equally.", direction="higher",
 )  # fmt: skip
 COMPLETENESS = MetricInfo(
-    meaning="Of the factors, how far each is told by a single number of the latent: 1 by one, 0 by all numbers alike.",
+    meaning="How far each factor is encoded in a single latent dimension: 1 for one, 0 for all dimensions equally.",
     direction="higher",
 )
 INFORMATIVENESS = MetricInfo(
-    meaning="Share of held-out latents whose factor a forest names as the classifier does, mean over factors.",
+    meaning="Share of held-out latents whose factor a random forest predicts correctly, mean over factors.",
     direction="higher",
 )
 MIG = MetricInfo(
-    meaning="Mutual information of a factor with the number of the latent that tells most of it, less that with the "
-    "next, over the factor's entropy, mean over factors: 1 where one number alone tells all.", direction="higher",
+    meaning="Mutual information of a factor with the most informative latent dimension minus that with the second, "
+    "over the factor's entropy, mean over factors: 1 if a single dimension determines it.", direction="higher",
 )  # fmt: skip
 _NUM_BINS = 20  # equally filled bins per latent dimension (Locatello et al. 2019)
 
@@ -78,7 +78,7 @@ def disentanglement(
         told = {name: column for name, column in told.items() if len(np.unique(column)) > 1}
         named_by = "true" if classifier is None else classifier.name
         if not told:
-            raise UserError(f"The images must differ in a factor that '{named_by}' names, and do not.")
+            raise UserError(f"The images must differ in a factor of '{named_by}', and do not.")
         groups = np.arange(len(found)) % num_groups
         shared = protocol | {
             "space": space, "num_numbers": found.shape[1], "told": list(told), "num_groups": num_groups,

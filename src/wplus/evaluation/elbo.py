@@ -29,16 +29,16 @@ ACTIVE = 0.01  # a code dimension is active if its mean varies over images by mo
 _BOUND = "Lower bound on log p(x) of held-out images, {}, mean over images."
 INFOS = {
     "elbo": MetricInfo(meaning=_BOUND.format("minus distortion and rate"), unit="nats", direction="higher"),
-    "rate": MetricInfo(meaning="KL(q(z|x) || p(z)), what codes tell beyond the prior, mean over images.", unit="nats"),
+    "rate": MetricInfo(meaning="KL(q(z|x) || p(z)), information beyond the prior, mean over images.", unit="nats"),
     "distortion": MetricInfo(
         meaning="-log p(x|z) of held-out images, mean over draws of the code.", unit="nats", direction="lower"
     ),
     "bits_per_dim": MetricInfo(
-        meaning="Bits in which the ELBO bounds each 8-bit number of an image from above; 8 without a model.",
+        meaning="Upper bound by the ELBO on the bits per dimension of an 8-bit image; 8 without a model.",
         unit="bits", direction="lower",
     ),
     "active_units": MetricInfo(
-        meaning="Numbers of the code whose mean differs from image to image, variance above 0.01; ideally all.",
+        meaning="Number of code dimensions whose mean varies over images, variance above 0.01; ideally all.",
         direction="higher",
     ),
 }  # fmt: skip

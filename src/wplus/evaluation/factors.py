@@ -36,22 +36,22 @@ THUMBNAIL_PX = 16
 BATCH = 256
 
 PRESENT = MetricInfo(
-    meaning="How many values of the factor occur in the generated images, surely more often than misnamed images of "
-    "other values explain; ideally as many as in the data.",
+    meaning="How many values of the factor occur in the generated images, significantly more often than misclassified "
+    "images of other values explain; ideally as many as in the data.",
     unit="values", direction="higher",
 )  # fmt: skip
 CHI2 = MetricInfo(
-    meaning="Pearson's chi squared of how often each value of the factor occurs, against the data, over the number of "
-    "images; 0 is as often as in the data, K / m - 1 where m of K equally frequent values are left.",
+    meaning="Pearson's chi squared between the frequencies of the factor's values and those in the data, over the "
+    "number of images; 0 for equal frequencies, K / m - 1 if only m of K equally frequent values are left.",
     direction="lower",
 )
 PAIRS = MetricInfo(
-    meaning="Share of the data's pairs of values of two factors that occur in the generated images, surely more often "
-    "than misnamed images explain; 1 is all.", direction="higher",
+    meaning="Share of the data's pairs of values of two factors that occur in the generated images, significantly more "
+    "often than misclassified images explain; ideally 1.", direction="higher",
 )  # fmt: skip
 MEMORISED = MetricInfo(
-    meaning="Share of the generated images that copy a real one: their nearest is nearer than a third of the way to "
-    "the second nearest, in pixels; of images that were not trained on it is about 0.", direction="lower",
+    meaning="Share of the generated images that copy a real one: the nearest is closer than a third of the distance to "
+    "the second nearest, in pixels; about 0 for held-out real images.", direction="lower",
 )  # fmt: skip
 
 

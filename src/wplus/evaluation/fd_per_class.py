@@ -24,12 +24,12 @@ from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 MEAN = MetricInfo(
-    meaning="How far the generated images of a class are from the real ones of that class, by mean and spread of their "
-    "features, averaged over the classes; 0 is equal.", direction="lower",
+    meaning="How far the generated images of a class are from the real ones of that class, by mean and covariance of "
+    "features, averaged over the classes; 0 is ideal.", direction="lower",
 )  # fmt: skip
 WORST = MetricInfo(
-    meaning="How far the generated images of one class are from the real ones of that class, by mean and spread of "
-    "their features, where that is largest; `class` of the protocol is its name.", direction="lower",
+    meaning="How far the generated images of the worst class are from the real ones of that class, by mean and "
+    "covariance of features; `class` of the protocol is its name.", direction="lower",
 )  # fmt: skip
 
 

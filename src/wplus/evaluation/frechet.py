@@ -30,16 +30,16 @@ GROUPS_OF_A_HALF = 5  # per half of the real images, for the floor's interval; e
 ROWS_AT_ONCE = 512  # rows of a group that one matrix product processes
 
 DISTANCE = MetricInfo(
-    meaning="How far the generated images are from the real ones, by mean and spread of their features; 0 is equal.",
+    meaning="How far the generated images are from the real ones, by mean and covariance of features; 0 is ideal.",
     direction="lower",
 )
 AT_INFINITY = MetricInfo(
-    meaning="Fréchet distance extrapolated to infinitely many generated images, so that their number has no say; 0 is "
-    "equal, and equal sets may come out slightly below.",
+    meaning="Fréchet distance extrapolated to infinitely many generated images, which removes the bias of finite "
+    "samples; 0 is ideal, and equal distributions may come out slightly below.",
     direction="lower",
 )
 FLOOR = MetricInfo(
-    meaning="Fréchet distance between two halves of the real images, at half the number: what the data scores itself."
+    meaning="Fréchet distance between two halves of the real images: the score of the data itself, at half the number."
 )
 
 

@@ -24,7 +24,7 @@ from wplus.pretrained.extractor import Extractor
 
 NUM_SPLITS = 10  # as defined
 SCORE = MetricInfo(
-    meaning="Do generated images show clear things, and many of them: from 1, nothing clear or all alike, upwards.",
+    meaning="How recognisable and diverse generated images are: from 1, unrecognisable or all of one class, upwards.",
     direction="higher",
 )
 DEVIATION = MetricInfo(meaning="Standard deviation of the score from one part of the generated images to another.")

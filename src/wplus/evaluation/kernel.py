@@ -24,8 +24,8 @@ from wplus.pretrained.extractor import Extractor
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # as defined, and as in NVlabs' code and torch-fidelity
 
 DISTANCE = MetricInfo(
-    meaning="How far the generated images are from the real ones as sets, without the bias of small numbers: 0 is "
-    "equal, and equal sets may come out slightly below.",
+    meaning="How far the generated images are from the real ones as a distribution, without a bias for small samples: "
+    "0 is ideal, and equal distributions may come out slightly below.",
     direction="lower",
 )
 DEVIATION = MetricInfo(meaning="Standard deviation of the kernel distance from one subset of images to another.")

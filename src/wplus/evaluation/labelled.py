@@ -43,7 +43,7 @@ def check_conditional(context: EvalContext) -> None:
 def classes_of(labels: Tensor | None) -> Tensor:
     """Classes int64 (N,) of labels (N, c_dim); UserError unless the labels are one-hot."""
     if labels is None or not bool(((labels == 0) | (labels == 1)).all() and (labels.sum(dim=1) == 1).all()):
-        raise UserError("A metric of classes needs labels of one class each: zeros, and a single one.")
+        raise UserError("This metric needs one-hot labels: a single one, and zeros.")
     return labels.argmax(dim=1)
 
 

@@ -25,18 +25,21 @@ from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 PRECISION = MetricInfo(
-    meaning="Part of the generated images that lie among the real ones: they look right; 1 is all.", direction="higher"
+    meaning="Fraction of the generated images that lie among the real ones: that look realistic; 1 is all.",
+    direction="higher",
 )
 RECALL = MetricInfo(
-    meaning="Part of the real images that lie among the generated ones: none is missing; 1 is all.", direction="higher"
+    meaning="Fraction of the real images that lie among the generated ones: that the generator covers; 1 is all.",
+    direction="higher",
 )
 DENSITY = MetricInfo(
-    meaning="How many real images a generated one is close to, of those it should be; about 1 for equal sets, above "
-    "where they crowd in the middle.",
+    meaning="How many real images a generated one is close to, relative to what is expected; about 1 for equal "
+    "distributions, more if generated images crowd in dense regions.",
     direction="higher",
 )
 COVERAGE = MetricInfo(
-    meaning="Part of the real images that have a generated one close by: none is missing; 1 is all.", direction="higher"
+    meaning="Fraction of the real images with a generated one close by, so are covered by the generator; 1 is all.",
+    direction="higher",
 )
 PRECISION_K, DENSITY_K = 3, 5  # as in the papers
 

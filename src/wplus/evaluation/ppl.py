@@ -51,12 +51,12 @@ SPACES = {
 _WAYS = {
     "z": "great circles between random z",
     "w": "straight lines between random w",
-    "w+": "straight lines between w+ whose layers are drawn one by one",
+    "w+": "straight lines between w+ whose layers are drawn independently",
     "pn": "straight lines in P_N between random w",
-    "pn+": "straight lines in P_N+ between w+ whose layers are drawn one by one",
+    "pn+": "straight lines in P_N+ between w+ whose layers are drawn independently",
 }
 _WHERE = {"full": "anywhere along", "end": "at the start of"}
-MEANING = "How fast images change along short steps {} {}; 0 is not at all."
+MEANING = "How fast images change over short steps {} {}; 0 means no change."
 
 
 def cropped(images: Tensor, *, crop: str) -> Tensor:

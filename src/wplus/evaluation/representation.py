@@ -17,12 +17,12 @@ from wplus.evaluation.context import EvalContext, generator_protocol
 from wplus.pretrained.attributes import known_factors
 
 LINEAR = MetricInfo(
-    meaning="Share of held-out images whose factor a linear classifier of codes names; `share_of_largest` of the "
-    "protocol is a guess.", direction="higher",
+    meaning="Share of held-out images whose factor a linear classifier predicts from the code; `share_of_largest` of "
+    "the protocol is chance level.", direction="higher",
 )  # fmt: skip
 NEIGHBOURS = MetricInfo(
-    meaning="Share of held-out images whose factor most of the nearest training codes have; `share_of_largest` of the "
-    "protocol is a guess.", direction="higher",
+    meaning="Share of held-out images whose factor is that of most of the nearest training codes; `share_of_largest` "
+    "of the protocol is chance level.", direction="higher",
 )  # fmt: skip
 
 

@@ -34,7 +34,8 @@ from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.extractor import Extractor
 
 MEANING = (
-    "How mixed up attributes are in {}: 2 to the bits that flat boundaries leave unknown; 1 is perfectly separable."
+    "How entangled attributes are in {}: 2 to the number of bits that hyperplanes leave unknown; 1 is perfectly "
+    "separable."
 )
 COLUMNS = ("attribute", "share", "entropy_bits", "conditional_entropy_bits", "accuracy")
 
@@ -82,7 +83,7 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
     dim = context.generator.z_dim if space == "z" else context.generator.w_dim
     if num_samples // 2 <= dim + 1:  # points in general position: the score is 1 for any labels
         kept = f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute"
-        raise UserError(f"{kept}, and a boundary in {dim} dimensions separates {dim + 1} whatever they show: take more "
+        raise UserError(f"{kept}, and a boundary in {dim} dimensions separates any {dim + 1} of them: take more "
                         f"than {2 * dim + 3}, better many times that.")  # fmt: skip
     net = BoxFiltered(classifier)
     images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))

@@ -20,7 +20,7 @@ from wplus.pretrained.attributes import class_indices
 
 _BATCH = 64
 _SHARE = (
-    "Share of the translations in which a classifier finds the factor as in the truth, {}; on the truth itself it is "
+    "Share of the translations in which a classifier finds the true value of the factor, {}; on the truth itself it is "
 )
 
 
@@ -95,7 +95,7 @@ def factor_shares(
         before = (inputs.attributes or {}).get(factor)
         is_changed = before is not None and bool((before != truth.attributes[factor]).all())
         share, on_truth = (float((each[:, column] == true).double().mean()) for each in (found, ceiling))
-        what = "which differs from the input's" if is_changed else "which is the input's where that shows it"
+        what = "which differs from the input's" if is_changed else "which is the same as the input's if known"
         info = MetricInfo(meaning=f"{_SHARE.format(what)}{on_truth:.4g}.", direction="higher")
         protocol = {**{key: value for key, value in classifier.protocol.items() if key != "attributes"},
                     "num_images": len(outputs), "on_the_truth": on_truth, "interval": "95 %, Wilson's"}  # fmt: skip

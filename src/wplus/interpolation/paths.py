@@ -18,7 +18,7 @@ def lerp(keyframes: Keyframes, context: PathContext) -> Curve:
     return chain(keyframes, interpolation.lerp)
 
 
-@in_spaces("z", "z+", "w", "w+", "code", "pn", "pn+", otherwise="the origin means nothing there; choose path=lerp")
+@in_spaces("z", "z+", "w", "w+", "code", "pn", "pn+", otherwise="the origin has no meaning there; choose path=lerp")
 def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     """Great circle about the origin over the last dimension, with linearly interpolated length.
 
@@ -29,7 +29,7 @@ def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     return chain(keyframes, interpolation.slerp)
 
 
-@in_spaces("w", "w+", "code", otherwise="in z the mean is the origin, and path=slerp goes about that")
+@in_spaces("w", "w+", "code", otherwise="in z the mean is the origin; choose path=slerp")
 def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
     """Great circle about the generator's mean latent w_avg, with linearly interpolated distance from it.
 
@@ -40,7 +40,7 @@ def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
     return through(keyframes, lambda t: mean + along(keyframes.codes - mean, t, interpolation.slerp))
 
 
-@in_spaces("w", "w+", otherwise="z is normal as it is; choose space=w, or path=lerp")
+@in_spaces("w", "w+", otherwise="z is already normal; choose space=w, or path=lerp")
 def pn(keyframes: Keyframes, context: PathContext) -> Curve:
     """Straight line in P_N, where the prior of w is normal (Zhu et al. 2020, arXiv:2012.09036); per layer in w+.
 

@@ -87,7 +87,7 @@ class Filming:
         report(videos, tracker)
         if several:
             picture = save_rows(folder / "comparison.png", *compared(videos))
-            tracker.image("interpolate/comparison", picture, caption=f"the same way by {', '.join(videos)}")
+            tracker.image("interpolate/comparison", picture, caption=f"the same keyframes by {', '.join(videos)}")
         return videos
 
     def _decided(self, keyframes: Keyframes, resolution: int) -> dict[str, Any]:

@@ -20,12 +20,12 @@ class AttributesDistance(ImageDistance):
     """
 
     info = MetricInfo(
-        meaning="How differently the classifier sees the factors of two images: about the share of factors that it "
-        "names differently; 0 for equal images.", direction="lower",
+        meaning="How differently the classifier predicts the factors of two images: about the share of factors with "
+        "different predictions; 0 for equal images.", direction="lower",
     )  # fmt: skip
     similarity = MetricInfo(
-        meaning="How alike the classifier sees the factors of two images: about the share of factors that it names "
-        "alike; 1 for equal images.", direction="higher",
+        meaning="How similarly the classifier predicts the factors of two images: about the share of factors with the "
+        "same prediction; 1 for equal images.", direction="higher",
     )  # fmt: skip
 
     def __init__(self, classifier: AttributeClassifier, factors: list[str] | None = None) -> None:

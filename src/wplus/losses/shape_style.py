@@ -20,7 +20,7 @@ class Shape(ImageDistance):
 
     name = "shape"
     info = MetricInfo(
-        meaning="Mean squared difference of the gradients of blurred images, where edges are; 0 for equal images.",
+        meaning="Mean squared difference of the gradients of blurred images, i.e. of edges; 0 for equal images.",
         direction="lower",
     )
 
@@ -62,8 +62,8 @@ class Style(ImageDistance):
     """
 
     info = MetricInfo(
-        meaning="Squared difference of the Gram matrices of a pretrained net's features, what the image is painted "
-        "with wherever it is; 0 for equal images.", direction="lower",
+        meaning="Squared difference of the Gram matrices of a pretrained net's features, i.e. of style regardless of "
+        "position; 0 for equal images.", direction="lower",
     )  # fmt: skip
 
     def __init__(self, net: PerceptualDistance) -> None:

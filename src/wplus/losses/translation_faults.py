@@ -23,8 +23,8 @@ ASKED = MetricInfo(
     meaning="Mean absolute difference of the truth from the input, pixels in [-1, 1]: the error of doing nothing."
 )
 CORRELATION = MetricInfo(
-    meaning="Correlation of outputs and what they should resemble, pixel by pixel in each channel: the truth where it "
-    "is known, else the inputs; below 0 colours are inverted.",
+    meaning="Correlation of outputs with the images they should resemble, pixel by pixel in each channel: the truth if "
+    "it is known, else the inputs; below 0 colours are inverted.",
     direction="higher",
 )
 NYQUIST = MetricInfo(
@@ -32,15 +32,15 @@ NYQUIST = MetricInfo(
     direction="lower",
 )
 CYCLE = MetricInfo(
-    meaning="Mean absolute difference of images after there and back; pixels in [-1, 1].", direction="lower"
+    meaning="Mean absolute difference of images after translation and back, pixels in [-1, 1].", direction="lower"
 )
 CYCLE_NOISE = MetricInfo(
-    meaning=f"The same with noise of deviation {NOISE_STD:g} on the image between: where it is far larger, that image "
-    "hides what the way back needs (steganography).",
+    meaning=f"The same with noise of deviation {NOISE_STD:g} on the translated image: if it is far larger, that image "
+    "hides information for the way back (steganography).",
     direction="lower",
 )
 CYCLE_JPEG = MetricInfo(
-    meaning=f"The same with the image between compressed as JPEG of quality {JPEG_QUALITY}.", direction="lower"
+    meaning=f"The same with the translated image compressed as JPEG of quality {JPEG_QUALITY}.", direction="lower"
 )
 
 

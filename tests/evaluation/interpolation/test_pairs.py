@@ -71,7 +71,7 @@ def test_refusals(tmp_path):
     for change, message in (
         ({"data": "other"}, "of the images with fingerprint other"),
         ({"pairs": []}, "no pairs"),
-        ({"pairs": [{**content["pairs"][0], "a": "nobody"}]}, "not there: nobody"),
+        ({"pairs": [{**content["pairs"][0], "a": "nobody"}]}, "does not exist: nobody"),
         ({"pairs": content["pairs"][:1] * 2}, "twice"),
         ({"pairs": [{"a": "img00"}]}, "damaged"),
         (None, "damaged"),

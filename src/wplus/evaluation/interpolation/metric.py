@@ -121,7 +121,7 @@ class Interpolation:
         listed = None if self.pairs == "draw" else pair_lists.read_pairs(self.pairs, held_out)
         for space, given in (self._latents or {}).items():
             if not Path(given).is_dir():
-                raise UserError(f"The folder '{given}' of latents in {space} does not exist: invert writes such ones.")
+                raise UserError(f"The folder '{given}' of latents in {space} does not exist: wplus invert writes it.")
         discriminator = self._discriminator(context, held_out)
         real = context.real_images(num=None if self.num_real is None else min(self.num_real, len(context.real)))
         check_number("num_real", real.num, lowest=NUM_NEIGHBOURS + 1, whole=True)

@@ -121,7 +121,7 @@ def read_pairs(path: str | Path, images: ImageSet) -> PairList:
         raise UserError(f"The pairs in '{path}' are of the images with fingerprint {found.data}, these have "
                         f"{images.fingerprint}: pairs=draw makes a list for them.")  # fmt: skip
     if lacking := sorted(set(found.names) - set(images.names)):
-        raise UserError(f"The pairs in '{path}' name an image that is not there: {lacking[0]}.")
+        raise UserError(f"The pairs in '{path}' name an image that does not exist: {lacking[0]}.")
     if len(set(found.names)) < len(found.names):
         raise UserError(f"The pairs in '{path}' use an image twice: intervals over pairs need different ones.")
     if not found.pairs:
@@ -170,7 +170,7 @@ def space_in(folder: str | Path) -> Space:
     """Return the space of the first latent in a folder; UserError if there is none."""
     first = next(iter(sorted(_files_in(Path(folder)).rglob("*.safetensors"))), None)
     if first is None:
-        raise UserError(f"There are no latents in the folder '{folder}': invert writes such ones.")
+        raise UserError(f"There are no latents in the folder '{folder}': wplus invert writes them.")
     return load_latent(first, fingerprint=None).space
 
 
@@ -197,8 +197,8 @@ def _read(space: Space, folder: Path, names: Sequence[str], fingerprint: str) ->
             raise UserError(f"'{files / file}.safetensors' is a latent of {latent.space}, not of {space}.")
         delta = files.parent / latent.metadata[DELTA] if DELTA in latent.metadata else None
         if delta is not None and not delta.is_file():
-            raise UserError(f"'{name}' was tuned, but its weight delta '{delta}' does not exist: bring it, or invert "
-                            "again.")  # fmt: skip
+            raise UserError(f"'{name}' was tuned, but its weight delta '{delta}' does not exist: restore it or "
+                            "invert again.")  # fmt: skip
         found[name] = Endpoint(latent, delta)
     return found
 

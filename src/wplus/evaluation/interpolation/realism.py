@@ -18,7 +18,7 @@ from wplus.evaluation.pairwise import BLOCK, InBalls, KernelSums, NeighbourSquar
 from wplus.interpolation.path import middle_of
 from wplus.interpolation.trajectory import PathNumber
 
-PLACES = {"ends": "at both ends", "middle": "half way"}  # and the bins
+PLACES = {"ends": "at both ends", "middle": "halfway"}  # and the bins
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000
 _GROUPS = 10  # of the jackknife
@@ -150,16 +150,16 @@ KERNEL = PathNumber(name="kd", direction="lower", format=".3f", shown="file", in
     "difference."))  # fmt: skip
 MID_DIP = PathNumber(name="mid_dip", direction="lower", format=".3f", shown="short", interval=_AS_GIVEN,
     metric="realism", meaning=(
-    "Kernel distance from real images of the frames half way minus that of the end frames: what the way costs in "
-    "realism beyond what the inverter cost; 0 is nothing."))  # fmt: skip
+    "Kernel distance from real images of the frames halfway minus that of the end frames: the loss of realism along "
+    "the path beyond that of the inverter; 0 is none."))  # fmt: skip
 PRECISION = PathNumber(name="precision", direction="higher", format=".3f", interval=_AS_GIVEN,
     metric="realism", meaning=(
     "Share of the frames {where} that lie among real images, within the ball of one to its third neighbour "
     "(arXiv:1904.06991)."))  # fmt: skip
 FRECHET = PathNumber(name="fd", direction="lower", format=".3f", shown="file", metric="realism",
     interval="95 %, jackknife over 10 groups of pairs, the real images as given", meaning=(
-    "Fréchet distance from real images of the frames {where}, as a set; biased upwards by their small number, so only "
-    "equal numbers of frames compare."))  # fmt: skip
+    "Fréchet distance from real images of the frames {where}, as a set; biased upwards by their small number, so "
+    "compare only at equal numbers of frames."))  # fmt: skip
 
 
 @dataclass(frozen=True)

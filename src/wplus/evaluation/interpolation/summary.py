@@ -30,7 +30,7 @@ Rows = Mapping[str, Mapping[str, float]]
 ENDPOINTS_PASS = PathNumber(name="endpoints_pass", direction="higher", format=".2f", shown="short", metric="fidelity",
     interval="95 %, Wilson's score interval over pairs", meaning=(
     "Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance "
-    "between the images. Where it is low, the method's other numbers say nothing of these images."))  # fmt: skip
+    "between the images. Where it is low, the method's other numbers say nothing about these images."))  # fmt: skip
 _MEAN = functools.partial(np.mean, axis=-1)
 _FEWEST = 6  # minimum number of pairs for meaningful sets of frames and intervals
 
@@ -153,7 +153,7 @@ def passed(rows: Mapping[str, Rows], endpoint_threshold: float | None) -> Passin
 
 def worst_of(number: PathNumber) -> PathNumber:
     """Define NAME_max, the largest value over all pairs."""
-    meaning = f"Of the pair where it is largest: {number.meaning}"
+    meaning = f"For the pair where it is largest: {number.meaning}"
     return replace(number, name=f"{number.name}_max", meaning=meaning, shown="table", worst=False,
                    interval="none: the value of one pair")  # fmt: skip
 

@@ -51,7 +51,7 @@ def markdown(summary: Summary, *, saw: Sequence[str] = ()) -> str:
     """Format the main numbers, a table per path metric with paired differences from the baseline, and the main numbers
     for subsets of the pairs, after a note on nets used to train the generator (`saw`)."""
     main = _columns(summary.shown("short"))
-    taught = "The generator's discriminator saw {}: what these nets measure here is measured by its own teachers.\n"
+    taught = "The generator's discriminator saw {}: these nets also trained the generator whose images they measure.\n"
     parts = [taught.format(", ".join(saw))] if saw else []
     parts += [] if summary.passing is None else [_of_the_endpoints(summary, summary.passing)]
     parts += ["### The main numbers", markdown_means(_marked(summary, summary.means), main)] if main else []
@@ -87,8 +87,8 @@ def _of_the_endpoints(summary: Summary, passing: Passing) -> str:
     """Describe the criterion for endpoints, the methods that fail it, and on how many pairs all others pass."""
     num = len(next(iter(summary.rows.values())))
     rule = f"Endpoints pass that miss their image by at most {passing.limit:g} of the distance between the two images."
-    failed = [f"On most pairs they fail with {', '.join(passing.failing)}: how smooth such ways are says nothing of "
-              "ways between these images."] if passing.failing else []  # fmt: skip
+    failed = [f"On most pairs they fail with {', '.join(passing.failing)}: how smooth such paths are says nothing "
+              "about paths between these images."] if passing.failing else []  # fmt: skip
     others = "all other methods" if passing.failing else "all methods"
     further = "whose own numbers are below" if summary.where_passing else "too few for numbers of their own"
     some = [f"With {others} they pass on {len(passing.pairs)} of {num} pairs, {further}."] if passing.pairs else []

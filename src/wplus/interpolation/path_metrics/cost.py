@@ -11,9 +11,9 @@ from wplus.core.memory import peak_memory
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 SECONDS = PathNumber(name="seconds", by_net=False, unit="s", direction="lower", format=".2f", meaning=(
-    "Seconds that making the path and rendering its frames takes."))  # fmt: skip
+    "Seconds it takes to compute the path and render its frames."))  # fmt: skip
 MEMORY = PathNumber(name="memory_mib", by_net=False, unit="MiB", direction="lower", format=".0f", meaning=(
-    "Peak memory of making the path and rendering its frames, above what was held before, so without the "
+    "Peak memory for computing the path and rendering its frames, above what was held before, so without the "
     "networks."))  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Traj
 from wplus.models.discriminator import DiscriminatorNetwork
 
 LOGIT_MEAN = PathNumber(name="logit_mean", by_net=False, direction="higher", format=".2f", shown="file", meaning=(
-    "The discriminator's logit of the frames, mean over the way; compare paths of one generator alone."))  # fmt: skip
+    "The discriminator's logit of the frames, mean over the path; compare paths of one generator only."))  # fmt: skip
 LOGIT_MIN = PathNumber(name="logit_min", by_net=False, direction="higher", format=".2f", shown="file", meaning=(
-    "The discriminator's logit of the least real frame; compare paths of one generator alone."))  # fmt: skip
+    "The discriminator's logit of the least real frame; compare paths of one generator only."))  # fmt: skip
 LOGIT_DIP = PathNumber(name="logit_dip", by_net=False, direction="lower", format=".2f", shown="short", meaning=(
-    "The discriminator's logit of the ends minus that half way; 0 is no loss."))  # fmt: skip
+    "The discriminator's logit of the ends minus that halfway; 0 is no loss."))  # fmt: skip
 
 
 def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Scores:
@@ -51,7 +51,7 @@ class DiscriminatorScore:
     def __init__(self, discriminator: DiscriminatorNetwork, references: Tensor) -> None:
         """`references` are real images (R, C, H, W) in [-1, 1], R a multiple of mbstd_group_size - 1 (none for 1)."""
         if discriminator.c_dim:
-            raise UserError("The discriminator must be unconditional, for frames between images have no class, got one "
+            raise UserError("The discriminator must be unconditional, as frames between images have no class, got one "
                             "with labels: leave it out (discriminator=none).")  # fmt: skip
         network: Any = discriminator.pixel_part or discriminator  # one with groups has features and an epilogue
         self.discriminator = network

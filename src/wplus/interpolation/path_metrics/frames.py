@@ -18,8 +18,8 @@ ENDPOINT_DISTANCE = PathNumber(name="endpoint", direction="lower", format=".3f",
     "Perceptual distance of the two end frames from the real images; 0 where they are the images, and where it is "
     "large, nothing else means much."))  # fmt: skip
 ENDPOINT_MISS = PathNumber(name="endpoint_miss", direction="lower", format=".2f", shown="file", meaning=(
-    "Larger error of the two end frames over the distance of the two real images, as lengths in feature space; 0 is "
-    "none, 1 as far from the image as the other image is."))  # fmt: skip
+    "Larger error of the two end frames over the distance between the two real images, as lengths in feature space; 0 "
+    "is none, 1 is as far from the image as the other image is."))  # fmt: skip
 
 
 def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
@@ -44,16 +44,16 @@ def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 
 THIRD_PERSON = PathNumber(name="third_person", direction="higher", format=".3f", shown="short", meaning=(
-    "Least similarity of any frame to the end that it is more like, 1 at most; where it is low, somebody else appears "
-    "on the way."))  # fmt: skip
+    "Lowest similarity of any frame to the end it resembles more, at most 1; where it is low, a third identity appears "
+    "along the path."))  # fmt: skip
 BACKWARDS = PathNumber(name="backwards", direction="lower", format=".3f", shown="file", meaning=(
     "Share of the steps on which a frame becomes less like the goal or more like the start; 0 is none. Rounding "
     "counts, so it depends on the number of frames."))  # fmt: skip
 BACKTRACK = PathNumber(name="backtrack", direction="lower", format=".3f", meaning=(
-    "How far the similarities to start and goal move the wrong way in all, over how far they must go; 0 "
-    "is not at all."))  # fmt: skip
+    "Total change of the similarities to start and goal in the wrong direction, over the change needed; 0 "
+    "is none."))  # fmt: skip
 CROSSOVER = PathNumber(name="crossover", format=".2f", shown="file", meaning=(
-    "Where on the path the frames become more like the goal than like the start: 0.5 is half way, 0 at once, 1 only at "
+    "Where on the path the frames become more like the goal than the start: 0.5 is halfway, 0 immediately, 1 only at "
     "the end."))  # fmt: skip
 
 
@@ -97,10 +97,10 @@ def crossover(t: Tensor, lead: Tensor) -> float:
 
 
 DISTINCTNESS = PathNumber(name="distinctness", direction="higher", format=".3f", meaning=(
-    "Perceptual distance of the frame half way from the nearest pixel mixture of the ends, over the distance of the "
-    "ends; 0 is a double exposure."))  # fmt: skip
+    "Perceptual distance of the frame halfway from the nearest pixel mixture of the ends, over the distance between "
+    "the ends; 0 is a double exposure."))  # fmt: skip
 DETAIL_DIP = PathNumber(name="detail_dip", by_net=False, direction="lower", format=".3f", meaning=(
-    "Share of the energy of fine detail that the frame half way lacks against the ends; 0 is none, 0.5 a double "
+    "Share of the energy of fine detail that the frame halfway lacks compared to the ends; 0 is none, 0.5 a double "
     "exposure, below 0 more detail than at the ends."))  # fmt: skip
 
 

@@ -9,11 +9,11 @@ from wplus.errors import UserError, check_number
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 PAIR_PPL = PathNumber(name="pair_ppl", direction="lower", shown="file", trimmed=True, meaning=(
-    "Perceptual path length between two images: how much the image moves for a small step; it also grows with how "
+    "Perceptual path length between two images: how much the image changes for a small step; it also grows with how "
     "different the two images are."))  # fmt: skip
 RELATIVE_PPL = PathNumber(name="relative_ppl", direction="lower", format=".2f", shown="short", trimmed=True, meaning=(
-    "Mean squared speed of the image along the path over the squared way from end to end; 1 is the straightest, most "
-    "even path there is."))  # fmt: skip
+    "Mean squared speed of the image along the path over the squared distance between its ends; 1 is the straightest, "
+    "most even path there is."))  # fmt: skip
 
 
 def pair_ppl(

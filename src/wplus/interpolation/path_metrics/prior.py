@@ -7,13 +7,13 @@ import torch
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 PRIOR_MEAN = PathNumber(name="prior_mean", by_net=False, format=".2f", meaning=(
-    "Distance of the latents from what the mapping network makes, mean over the way: about 1 for its own samples, much "
-    "more where the generator has learned nothing."))  # fmt: skip
+    "Distance of the latents from the mapping network's distribution, mean over the path: about 1 for its own samples, "
+    "much more in regions unseen in training."))  # fmt: skip
 PRIOR_MAX = PathNumber(name="prior_max", by_net=False, format=".2f", shown="short", meaning=(
-    "Distance of the latents from what the mapping network makes, where the way is farthest: about 1 for its own "
-    "samples, much more where the generator has learned nothing."))  # fmt: skip
+    "Distance of the latents from the mapping network's distribution, maximum over the path: about 1 for its own "
+    "samples, much more in regions unseen in training."))  # fmt: skip
 PRIOR_LAYER = PathNumber(name="prior_layer", by_net=False, format=".2f", shown="file", meaning=(
-    "Distance of one layer's latents from what the mapping network makes, mean over the way: about 1 for its own "
+    "Distance of one layer's latents from the mapping network's distribution, mean over the path: about 1 for its own "
     "samples."))  # fmt: skip
 
 

@@ -14,15 +14,15 @@ STEP_SMOOTHNESS = PathNumber(name="step_smoothness", direction="higher", format=
     "1 minus the Gini coefficient of the steps from frame to frame (AID, arXiv:2403.17924); 1 is "
     "perfectly even."))  # fmt: skip
 STEP_JUMP_RATIO = PathNumber(name="step_jump_ratio", direction="lower", format=".2f", meaning=(
-    "Largest step from frame to frame over the mean step; 1 is perfectly even, the number of steps a "
+    "Largest step from frame to frame over the mean step; 1 is perfectly even, the number of steps means a "
     "single jump."))  # fmt: skip
 PATH_LENGTH = PathNumber(name="path_length", direction="lower", shown="file", meaning=(
-    "Length of the way through feature space; longer ways pass more different images."))  # fmt: skip
+    "Length of the path in feature space; longer paths pass through more different images."))  # fmt: skip
 TORTUOSITY = PathNumber(name="tortuosity", direction="lower", format=".2f", shown="short", meaning=(
-    "Length of the way through feature space over the straight distance of its ends; 1 is the shortest "
+    "Length of the path in feature space over the straight distance between its ends; 1 is the shortest "
     "there is."))  # fmt: skip
 CHORD = PathNumber(name="chord", shown="file", meaning=(
-    "Perceptual distance of the two ends of the way: how far apart the images are that it joins."))  # fmt: skip
+    "Perceptual distance between the two ends of the path: how far apart the images it joins are."))  # fmt: skip
 
 
 def evenness(steps: Tensor, chord: float) -> Scores:
@@ -69,11 +69,11 @@ def steps(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 
 TURNING = PathNumber(name="turning_deg", unit="degrees", direction="lower", format=".0f", meaning=(
-    "By how many degrees the way through feature space turns, cut into pieces of equal length; 0 is "
+    "By how many degrees the path turns in feature space, cut into pieces of equal length; 0 is "
     "straight."))  # fmt: skip
 TURNING_MEAN = PathNumber(name="turning_mean_deg", unit="degrees", direction="lower", format=".0f",
     shown="file", meaning=(
-    "Mean angle between successive steps through feature space; it depends on the number of frames."))  # fmt: skip
+    "Mean angle between successive steps in feature space; it depends on the number of frames."))  # fmt: skip
 
 
 def curvature(
