@@ -59,7 +59,7 @@ def test_what_the_model_has_not_learned_stands_out():
     models.metadata = {"data": {}}
     found = measured(coded_context(models, held_out=without), anomaly, distance=SquaredPixels(), factor="kind", value=1)
     assert not any(result.protocol["left_out_of_training"] for result in found.values())
-    with pytest.raises(UserError, match=r"some, not all, must have kind=7, got 0 of 42"):
+    with pytest.raises(UserError, match=r"Some but not all held-out images must have kind=7, got 0 of 42"):
         measured(context, anomaly, distance=SquaredPixels(), factor="kind", value=7)
     with pytest.raises(UserError, match="no attribute 'digit'; they have body"):
         measured(coded_context(held_out=grey_images(9)), anomaly, distance=SquaredPixels(), factor="digit", value=7)

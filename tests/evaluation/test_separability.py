@@ -257,7 +257,7 @@ class Lopsided(Reader):
 
 def test_an_attribute_that_nothing_has_is_no_success(shown):
     classifier = Lopsided(noise=5, never=0)
-    with pytest.raises(UserError, match=r"Of 1 of 2 attributes \(never\) fewer than 10 .* rare=leave_out"):
+    with pytest.raises(UserError, match=r"For 1 of 2 attributes \(never\), fewer than 10 .* rare=leave_out"):
         score(shown, classifier, rare="refuse")
     with pytest.warns(UserWarning, match="never"):
         found = score(shown, classifier, rare="leave_out")
@@ -265,7 +265,7 @@ def test_an_attribute_that_nothing_has_is_no_success(shown):
     assert (found.protocol["left_out"], found.protocol["num_attributes"]) == (["never"], 1)
     with pytest.raises(UserError, match="2 of 2 attributes"):
         score(shown, Lopsided(first=3, never=0), min_per_class=1500)
-    with pytest.raises(UserError, match="'both' is not found after max_iterations=1"):
+    with pytest.raises(UserError, match="'both' did not converge within max_iterations=1"):
         score(shown, Mixture(), max_iterations=1)
 
 

@@ -55,7 +55,7 @@ def anomaly(
         is_odd = some.attributes(factor) == value
         if is_odd.all() or not is_odd.any():
             count = f"{int(is_odd.sum())} of {len(is_odd)}"
-            raise UserError(f"Of the held-out images some, not all, must have {factor}={value}, got {count}.")
+            raise UserError(f"Some but not all held-out images must have {factor}={value}, got {count}.")
         scored = distance.to(context.device)
 
         def measure(images: Tensor, labels: Tensor, digests: list[str]) -> list[Tensor]:

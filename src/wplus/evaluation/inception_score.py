@@ -57,7 +57,7 @@ def inception_score(context: EvalContext, *, extractor: Extractor, num_generated
         num_splits: number of parts.
     """
     if not hasattr(extractor, "logits"):
-        raise UserError(f"The extractor {extractor.name} tells no classes apart: choose effnet_lite0 or inception.")
+        raise UserError(f"The extractor {extractor.name} has no classifier: choose effnet_lite0 or inception.")
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     check_number("num_splits", num_splits, lowest=1, highest=generated.num, whole=True)
     features = generated.ask(extractor, FeatureRows())

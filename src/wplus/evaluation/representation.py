@@ -76,7 +76,7 @@ def of_shown(some: Shown, name: str) -> np.ndarray:
     if some.images.attributes:
         return some.attributes(name).astype(str)
     if some.images.labels is None:
-        raise UserError(f"The held-out images have no labels, which '{name}' is.")
+        raise UserError(f"The held-out images have no labels, which factor '{name}' needs.")
     return known_factors(some.images, [name])[name][some.order.numpy()]
 
 

@@ -146,7 +146,7 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
         some = f"{len(names)} of {len(labels)} attributes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         if rare == "refuse" or len(names) == len(labels):
             raise UserError(
-                f"Of {some} fewer than {min_per_class} of the kept images are on one side, so no boundary can be "
+                f"For {some}, fewer than {min_per_class} of the kept images are on one side, so no boundary can be "
                 "found: take more samples, or rare=leave_out."
             )
         warnings.warn(f"{some} are left out: nearly all kept images are on one side.", stacklevel=3)
@@ -197,7 +197,7 @@ def separate(
             return machine.fit(codes, labels).predict(codes)
         except ConvergenceWarning:
             raise UserError(
-                f"The boundary of '{name}' is not found after max_iterations={max_iterations}: allow more."
+                f"The boundary of '{name}' did not converge within max_iterations={max_iterations}: allow more."
             ) from None
 
 

@@ -70,7 +70,7 @@ def keyframes_of(
     found = _common_space(latents, preferred) if space == "auto" else space
     found = str(space_of(found, generator))
     if deltas is not None and not space_named(found).has_ws:
-        raise UserError(f"space must have a way to w+, at which generators are tuned for latents, got {found}.")
+        raise UserError(f"space must map to w+, where generators are tuned for latents, got {found}.")
     codes = torch.stack([_lift(latent, name, generator, found) for latent, name in zip(latents, names, strict=True)])
     keyframes = Keyframes(codes, found, tuple(names), noise=_noise(latents, names, noise), deltas=deltas, closed=closed)
     if not space_named(found).is_before_mapping:

@@ -68,7 +68,7 @@ def spline(keyframes: Keyframes, context: PathContext) -> Curve:
 # Layer by layer
 
 
-@in_spaces("w+", otherwise="layers can move one after another only where each has a code of its own, choose space=w+")
+@in_spaces("w+", otherwise="layers can only move one after another if each has its own code; choose space=w+")
 def coarse_first(
     keyframes: Keyframes,
     context: PathContext,
@@ -82,7 +82,7 @@ def coarse_first(
     return _layer_by_layer(keyframes, overlap, torch.arange(keyframes.codes.shape[1]))
 
 
-@in_spaces("w+", otherwise="layers can move one after another only where each has a code of its own, choose space=w+")
+@in_spaces("w+", otherwise="layers can only move one after another if each has its own code; choose space=w+")
 def fine_first(
     keyframes: Keyframes,
     context: PathContext,

@@ -62,10 +62,10 @@ def test_refusals(tmp_path):
         drawn(order="names")
     with pytest.raises(UserError, match="num_pairs must be from 3 to 40, .* of 80 images twice, got 41"):
         drawn(41)
-    with pytest.raises(UserError, match="Pairs are drawn of 6 images or more, got 5"):
+    with pytest.raises(UserError, match="Drawing pairs needs at least 6 images, got 5"):
         drawn(3, images=flat(range(5)))
     path = drawn().save(tmp_path / "pairs.json")
-    with pytest.raises(UserError, match="must be draw or a list that exists, got"):
+    with pytest.raises(UserError, match="must be draw or an existing list, got"):
         read_pairs(tmp_path / "none.json", IMAGES)
     content = json.loads(path.read_text())
     for change, message in (

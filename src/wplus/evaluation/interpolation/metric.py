@@ -85,7 +85,7 @@ class Interpolation:
         paths = retimed(self.paths, self.retime)
         self._methods = methods_of(paths, spaces, self.methods)
         if not self._methods:
-            raise UserError(f"paths must have one that is for one of the spaces {', '.join(spaces)}, got "
+            raise UserError(f"paths must include one that supports one of the spaces {', '.join(spaces)}, got "
                             f"{', '.join(paths) or 'none'}.")  # fmt: skip
         names = [method.name for method in self._methods]
         check_choice("baseline", self.baseline or names[0], [*names, CROSS_DISSOLVE])

@@ -78,7 +78,7 @@ def draw_pairs(
     check_choice("order", order, ("digests", "files"))
     most = len(images) // 2
     if most < 3:
-        raise UserError(f"Pairs are drawn of 6 images or more, got {len(images)}.")
+        raise UserError(f"Drawing pairs needs at least 6 images, got {len(images)}.")
     if not 3 <= num_pairs <= most:
         raise UserError(f"num_pairs must be from 3 to {most}, none of {len(images)} images twice, got {num_pairs}.")
     candidates = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
@@ -114,9 +114,9 @@ def read_pairs(path: str | Path, images: ImageSet) -> PairList:
         pairs = tuple(Pair(**entry) for entry in content["pairs"])
         found = PairList(pairs, content["data"], content["protocol"])
     except FileNotFoundError:
-        raise UserError(f"pairs must be draw or a list that exists, got '{path}'.") from None
+        raise UserError(f"pairs must be draw or an existing list, got '{path}'.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{path}' is damaged or no list of pairs ({type(error).__name__}: {error}).") from error
+        raise UserError(f"'{path}' is damaged or not a list of pairs ({type(error).__name__}: {error}).") from error
     if found.data != images.fingerprint:
         raise UserError(f"The pairs in '{path}' are of the images with fingerprint {found.data}, these have "
                         f"{images.fingerprint}: pairs=draw makes a list for them.")  # fmt: skip
@@ -153,7 +153,7 @@ def source_space(space: Space, given: Sequence[Space]) -> Space:
     """Return the space whose latents a method in `space` uses: itself, or the first that lifts to it without loss."""
     found = [space] if space in given else [each for each in given if space_named(space).holds(space_named(each))]
     if not found:
-        raise UserError(f"Nothing given as latents goes into {space}: give latents of {space} too, or leave it out.")
+        raise UserError(f"No given latents can be lifted into {space}: give latents of {space} too, or leave it out.")
     return found[0]
 
 
@@ -180,7 +180,7 @@ def with_latents(images: ImageSet, folders: Mapping[Space, str | Path]) -> Image
     names = [name for name, file in zip(images.names, output_names(images.names), strict=True)
              if all((each / f"{file}.safetensors").is_file() for each in files)]  # fmt: skip
     if not names:
-        raise UserError(f"The latents in {', '.join(map(str, folders.values()))} are of none of the held-out images.")
+        raise UserError(f"None of the held-out images has latents in {', '.join(map(str, folders.values()))}.")
     return subset(images, names)
 
 

@@ -69,7 +69,7 @@ def _called(name: str, paths: Mapping[str, LatentPath]) -> Method:
     try:
         found = _method(str(space_named(space)), path, paths[path])
     except (UserError, KeyError):
-        raise UserError(f"methods must be called SPACE_PATH, SPACE one of {', '.join(spaces())}, PATH one of "
+        raise UserError(f"methods must be named SPACE_PATH, SPACE one of {', '.join(spaces())}, PATH one of "
                         f"{', '.join(paths)}, got '{name}'.") from None  # fmt: skip
     check_path(found.path, space)
     return found
