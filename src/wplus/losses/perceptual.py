@@ -93,7 +93,7 @@ class EffNetLite0Distance(PerceptualDistance):
 
 
 class ExtractorDistance(PerceptualDistance):
-    """Distance from all feature maps of an extractor that has some, and named after it; independent of a loss's net."""
+    """Compares all feature maps of an extractor, and is named after it. A second opinion to a loss's own net."""
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()

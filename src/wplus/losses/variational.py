@@ -81,7 +81,7 @@ def bernoulli_kl(rho: float, mean_activation: Tensor) -> Tensor:
 def jacobian_norm(code: Tensor, images: Tensor, direction: Tensor) -> Tensor:
     """|J^T v|^2 (N,) for v (N, code_dim), J = d code / d images; its mean over normal v is the squared Frobenius norm.
 
-    Hutchinson's estimator (1989): one backward pass instead of one per code dimension. Twice differentiable.
+    Hutchinson's estimator (1989): one backward pass instead of one per code dimension. Differentiable itself.
     """
     (gradient,) = torch.autograd.grad((code * direction).sum(), images, create_graph=True)
     return gradient.square().flatten(1).sum(dim=1)

@@ -40,7 +40,7 @@ class Passing:
     """Which methods and pairs have passing endpoints."""
 
     limit: float  # largest `endpoint_miss` that passes
-    failing: tuple[str, ...]  # methods that fail on most pairs, so that their smoothness is meaningless for them
+    failing: tuple[str, ...]  # methods that fail on most pairs, which makes their smoothness meaningless
     pairs: tuple[str, ...]  # names of pairs on which all others pass; empty if only the cross-dissolve is left
 
 
