@@ -1,7 +1,7 @@
-"""Latents of any file: our own, and the arrays and tensors of other projects, whose shape says what they are.
+"""Read latents from any file: our own, and arrays and tensors of other projects, which are recognised by their shape.
 
 NVlabs' projector writes `projected_w.npz` (w, [1, num_ws, w_dim]), e4e `latents.pt` (a tensor [N, num_ws, w_dim]),
-rosinality's projector a dict of image -> {img, latent, noise}, many others an `.npy`. Nothing that a file names is run.
+rosinality's projector a dict of image -> {img, latent, noise}, many others an `.npy`. No code from a file is executed.
 """
 
 import io
@@ -23,18 +23,18 @@ from wplus.models.generator import GeneratorNetwork
 
 OWN, ARRAYS, TORCH = ".safetensors", (".npy", ".npz"), (".pt", ".pth", ".pkl")
 SUFFIXES = (OWN, *ARRAYS, *TORCH)
-_KEYS = ("w", "ws", "w_plus", "latents", "latent", "dlatents")  # what others call them, where a file holds more
+_KEYS = ("w", "ws", "w_plus", "latents", "latent", "dlatents")  # names other projects use in files with several arrays
 
 
 def is_latent_file(path: str | Path) -> bool:
-    """Whether a file's extension is one of latents."""
+    """Whether the file has an extension of latent files."""
     return PurePath(path).suffix.lower() in SUFFIXES
 
 
 def read_latents(path: str | Path, models: Models) -> list[tuple[str, Latent]]:
-    """(name, latent) of all latents in a file, named by the file, its number, or the image that it was found for.
+    """(name, latent) of all latents in a file, named after the file, their index, or the image they were found for.
 
-    UserError for a file that cannot be read, and for numbers that are no latents of this generator.
+    UserError for a file that cannot be read, and for numbers that are not latents of this generator.
     """
     path = at_home(path)
     if path.suffix.lower() == OWN:
@@ -50,7 +50,7 @@ def read_latents(path: str | Path, models: Models) -> list[tuple[str, Latent]]:
 
 
 def codes_of(content: object, path: Path, generator: GeneratorNetwork) -> tuple[Space, Tensor]:
-    """Numbers of any of the shapes in use -> the space that they are of, and codes (N, ...) of it."""
+    """Numbers in any of the common shapes -> their space and codes (N, ...) in it."""
     num_ws, w_dim = generator.num_ws, generator.w_dim
     allowed = f"({w_dim},), (N, {w_dim}), ({num_ws}, {w_dim}) or (N, {num_ws}, {w_dim})"
     numbers = _numbers(content)
@@ -67,7 +67,7 @@ def codes_of(content: object, path: Path, generator: GeneratorNetwork) -> tuple[
 
 
 def _numbers(content: object) -> Tensor | None:
-    """The tensor of a file's content, float32; of several arrays the one that is called as latents are."""
+    """The tensor in a file's content as float32; among several arrays, the one with a name from `_KEYS`."""
     if isinstance(content, Mapping):
         known = [content[key] for key in _KEYS if key in content]
         content = known[0] if known else next(iter(content.values())) if len(content) == 1 else None
@@ -80,7 +80,7 @@ def _numbers(content: object) -> Tensor | None:
 
 def _tensor(content: object) -> Tensor | None:
     if isinstance(content, np.ndarray) and content.dtype.kind in "fiu":
-        with np.errstate(over="ignore"):  # what overflows is refused by name
+        with np.errstate(over="ignore"):  # overflows are reported later, with the file's name
             content = torch.from_numpy(content.astype(np.float32))
     return content.detach().float() if isinstance(content, Tensor) and not content.is_complex() else None
 
@@ -89,7 +89,7 @@ def _arrays(path: Path) -> Any:
     try:
         content = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         return {key: content[key] for key in content.files} if isinstance(content, np.lib.npyio.NpzFile) else content
-    except Exception as error:  # damage of any kind, and pickles, which are not run
+    except Exception as error:  # damage of any kind, and pickles, which are not loaded
         raise UserError(f"Cannot read '{path}' as numbers: {str(error).splitlines()[0]}.") from error
 
 
@@ -104,7 +104,7 @@ def _is_projected(entry: object) -> bool:
 
 
 def _projected(path: Path, name: str, entry: Mapping[str, Any], models: Models) -> tuple[str, Latent]:
-    """Of rosinality's projector: w or w+, and its noise where it fits the layers."""
+    """A result of rosinality's projector: w or w+, and its noise if it fits the layers."""
     space, codes = codes_of(entry["latent"], path, models.generator)
     maps = entry.get("noise")
     shapes = models.generator.synthesis.noise_shapes

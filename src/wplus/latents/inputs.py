@@ -1,4 +1,4 @@
-"""Read a command's latents: latent files, images (inverted first), seeds, folders of either."""
+"""Read the latents a command works on: latent files, images (inverted first), seeds, and folders of files."""
 
 import functools
 import os
@@ -28,16 +28,16 @@ def read_inputs(
     at_least: int = 1,
     truncation_psi: float = 1.0,
 ) -> tuple[list[Latent], list[str]]:
-    """Latents and names of `inputs`, in their order; an input may come twice, as in a video that returns to its start.
+    """Latents and names of `inputs`, in order; inputs may repeat, as in a video that returns to its start.
 
-    An input is a latent file (refused when another generator made it; of other projects see `foreign`), `seed:N` (a
-    random z), an image, or a folder, which stands for its files by name. `invert`, None where images are refused, gets
-    the image files, all at once, and a name for each, and returns their latent files. One input may stand without its
-    list. `label` is that of seeds for a conditional generator (`labels.read_label`), `truncation_psi` their truncation.
+    An input is a latent file (refused if made with another generator; for other projects' files see `foreign`),
+    `seed:N` (a random z), an image, or a folder, which stands for its files sorted by name. `invert` (None: images are
+    refused) is called once with all image files and a name for each, and returns their latent files. A single input
+    need not be a list. `label` (`labels.read_label`) and `truncation_psi` apply to seeds.
     """
     items = [inputs] if isinstance(inputs, (str, Path)) else inputs
     sources = [source for item in items for source in _expanded(str(item))]
-    # Latents first: a bad file is named before anything slow starts.
+    # Latents first, so that a bad file is reported before anything slow starts.
     read = functools.partial(_read, models=models, label=label, truncation_psi=truncation_psi)
     found = {source: read(source) for source in sources if not _is_image(source)}
     number = sum(len(found.get(source, [source])) for source in sources)
@@ -74,7 +74,7 @@ def _is_image(source: str) -> bool:
 
 
 def names_of_images(images: Sequence[str]) -> list[str]:
-    """Different files get different names: their paths from the folder that they share."""
+    """Unique names of image files: their paths relative to their common folder."""
     paths = [Path(image).resolve() for image in images]
     shared = os.path.commonpath([path.parent for path in paths]) if paths else ""
     return [clean_name(path.relative_to(shared).as_posix()) for path in paths]

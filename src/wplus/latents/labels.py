@@ -1,4 +1,4 @@
-"""Labels of a conditional generator: those that its data has, and the one that a user gives."""
+"""Labels of a conditional generator: those of its training data, and the one a user gives."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,15 @@ Label = int | Sequence[float] | None
 
 
 def sample_of(labels: Tensor | None) -> Tensor | None:
-    """At most 1024 labels of the data (N, c_dim), always the same ones, in random order: what a checkpoint keeps."""
+    """At most 1024 labels of the data (N, c_dim), a fixed subset in random order, to be kept in a checkpoint."""
     return None if labels is None else labels[torch.from_numpy(permutation(len(labels), 0, 0)[:NUM_KEPT])].clone()
 
 
 def labels_in_turn(generator: GeneratorNetwork, num: int, *, each_class: bool = False) -> Tensor | None:
-    """Labels (num, c_dim) on the generator's device: those kept of its data one after the other, so that their shares
-    are the data's; all classes in turn where none were kept. None for a generator without labels.
+    """Labels (num, c_dim) on the generator's device: those kept of its data in turn, which preserves their frequencies,
+    or all classes in turn if none were kept. None for a generator without labels.
 
-    With `each_class` all classes come in turn also where every image of the data has one class.
+    With `each_class`, one-hot labels of the data are replaced by all classes in turn.
     """
     if not generator.c_dim:
         return None
@@ -35,7 +35,7 @@ def labels_in_turn(generator: GeneratorNetwork, num: int, *, each_class: bool = 
 
 
 def read_label(label: Label, generator: GeneratorNetwork) -> Tensor | None:
-    """The label (c_dim,) of a class number or a vector, None for none; UserError for one that cannot be."""
+    """The label (c_dim,) for a class number or a vector, None for None; UserError for an invalid one."""
     if label is None:
         return None
     if isinstance(label, Sequence):
@@ -48,7 +48,7 @@ def read_label(label: Label, generator: GeneratorNetwork) -> Tensor | None:
 
 
 def allowed_labels(generator: GeneratorNetwork) -> str:
-    """In words, what `label=` may be."""
+    """Describe the allowed values of `label=`."""
     if not generator.c_dim:
         return "null for a generator without classes"
     number = "" if _of_vectors(generator) else f"a class number from 0 to {generator.c_dim - 1} or "
@@ -56,6 +56,6 @@ def allowed_labels(generator: GeneratorNetwork) -> str:
 
 
 def _of_vectors(generator: GeneratorNetwork) -> bool:
-    """Whether its data's labels are numbers, and no marks of one or several classes."""
+    """Whether the labels of its data are real-valued rather than marks of one or several classes."""
     known = generator.data_labels
     return known is not None and not bool(((known == 0) | (known == 1)).all())

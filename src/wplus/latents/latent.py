@@ -1,7 +1,7 @@
-"""Latents that know where they belong: their space, their generator, their truncation and their noise.
+"""Latents together with their space, generator, truncation and noise.
 
-A saved latent is a safetensors file; what it means stands as JSON in the header. It reproduces its image exactly,
-or says in one sentence why it cannot.
+A latent is saved as a safetensors file with its metadata as JSON in the header. It reproduces its image exactly, or
+fails with a one-sentence error that says why it cannot.
 """
 
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ _IN_HEADER = ("space", "generator", "truncation_psi", "truncation_cutoff")
 
 @dataclass(frozen=True)
 class Latent:
-    """One latent and all that its image depends on.
+    """One latent and everything its image depends on.
 
     Attributes
-        code               numbers of the space: z (z_dim,), w+ (num_ws, w_dim), ...; see `wplus.latents.spaces`
-        space              its name
-        generator          fingerprint of the generator that it was made with (`wplus.checkpoint.fingerprint`)
+        code               the numbers: z (z_dim,), w+ (num_ws, w_dim), ...; see `wplus.latents.spaces`
+        space              name of the space
+        generator          fingerprint of the generator it was made with (`wplus.checkpoint.fingerprint`)
         noise              one (1, r, r) per noise layer, or None for the generator's stored noise
-        truncation_psi     applied on decoding, as in `to_ws`; 1 leaves it alone
-        truncation_cutoff  number of layers that are truncated, None for all
+        truncation_psi     applied when decoding, as in `to_ws`; 1 means no truncation
+        truncation_cutoff  number of truncated layers, None for all
         label              (c_dim,) one-hot, needed to decode a z or z+ of a conditional generator
-        metadata           free text by name, for people and tables
+        metadata           free text by name, for readers and tables
     """
 
     code: Tensor
@@ -68,7 +68,7 @@ class Latent:
 
 
 def save_latent(path: str | Path, latent: Latent) -> Path:
-    """Write `latent` to a safetensors file, whole or not at all."""
+    """Write `latent` to a safetensors file, atomically."""
     header = {name: getattr(latent, name) for name in _IN_HEADER} | {"metadata": latent.metadata}
     tensors = {"code": latent.code, **{f"noise.{i}": layer for i, layer in enumerate(latent.noise or ())}}
     if latent.label is not None:
@@ -77,9 +77,9 @@ def save_latent(path: str | Path, latent: Latent) -> Path:
 
 
 def load_latent(path: str | Path, *, fingerprint: str | None) -> Latent:
-    """Read a latent file for the generator with this fingerprint; None reads it for any.
+    """Read a latent file made with the generator of this fingerprint; None accepts any generator.
 
-    UserError for a missing, truncated or foreign file, and for one that was made with another generator.
+    UserError for a missing, truncated or foreign file, and for a latent of another generator.
     """
     return FILE.read(path, _assemble, fingerprint=fingerprint)
 
@@ -109,9 +109,9 @@ def to_ws(
 ) -> Tensor:
     """Latents (N, ...) of one space -> ws (N, num_ws, w_dim), differentiable in the latents.
 
-    Truncation means the same in every space: the first `truncation_cutoff` layers (None: all) are pulled to the mean,
-    w_avg + psi (w - w_avg). `labels` (N, c_dim) are used before the mapping network alone, where w depends on them.
-    UserError for a space that has no way back to w+.
+    Truncation means the same in every space: the first `truncation_cutoff` layers (None: all) are pulled towards the
+    mean, w_avg + psi (w - w_avg). `labels` (N, c_dim) are only used in spaces before the mapping network, where w
+    depends on them. UserError for a space that cannot be mapped to w+.
     """
     found = space_of(space, generator)
     check_shape(latents, found, generator)
@@ -123,7 +123,7 @@ def decode(
     latents: Tensor, space: Space, generator: GeneratorNetwork, *, labels: Tensor | None = None,
     truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
 ) -> Tensor | Styles:  # fmt: skip
-    """Latents of one space -> what `generator.synthesis` draws from: ws, see `to_ws`, or styles."""
+    """Latents of one space -> the input of `generator.synthesis`: ws (see `to_ws`) or styles."""
     found = space_of(space, generator)
     if found.has_ws:
         return to_ws(latents, space, generator, labels=labels, truncation_psi=truncation_psi,
@@ -139,12 +139,12 @@ def _check_truncation(space: LatentSpace, psi: float) -> None:
 
 
 def has_cutoff(latent: Latent) -> bool:
-    """Whether truncation leaves the layers of one w different from each other."""
+    """Whether truncation makes the layers of a single w differ from each other."""
     return latent.truncation_psi != 1 and latent.truncation_cutoff is not None
 
 
 def ws_of(latent: Latent, generator: GeneratorNetwork) -> Tensor:
-    """The styles of one latent, its truncation applied: (num_ws, w_dim) on the generator's device."""
+    """The truncated ws of one latent: (num_ws, w_dim) on the generator's device."""
     return to_ws(latent.code[None].to(_device(generator)), latent.space, generator, **_options(latent, generator))[0]
 
 
@@ -162,8 +162,8 @@ def _device(generator: GeneratorNetwork) -> torch.device:
 
 @torch.no_grad()
 def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
-    """The code of one latent in another space, on the generator's device, its truncation applied where it is past the
-    mapping network. UserError where the latent would lose something on the way, see `LatentSpace.holds`."""
+    """The code of one latent in another space, on the generator's device; truncation is applied if that space lies
+    after the mapping network. UserError if the conversion would lose information, see `LatentSpace.holds`."""
     source, target = space_of(latent.space, generator), space_of(space, generator)
     if not target.holds(source):
         raise UserError(f"A latent of {source} cannot go to {target} without loss.")
@@ -179,7 +179,7 @@ def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
 
 @torch.no_grad()
 def synthesize(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor:
-    """The images of latents, of any mixture of spaces: (N, C, H, W), each with its own noise."""
+    """Images (N, C, H, W) of latents of any mixture of spaces, each with its own noise."""
     if any(not space_named(latent.space).has_ws for latent in latents):
         return _drawn_from_styles(latents, generator)
     ws = torch.stack([ws_of(latent, generator) for latent in latents])
@@ -191,7 +191,7 @@ def synthesize(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor
 
 
 def _drawn_from_styles(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor:
-    """At once where they are alike: styles of several spaces make no batch."""
+    """In one batch if they are of one space: styles of different spaces cannot be batched."""
     if len({latent.space for latent in latents}) > 1 or any(latent.noise is not None for latent in latents):
         return torch.cat([_image(latent, generator) for latent in latents])
     codes = torch.stack([latent.code for latent in latents]).to(_device(generator))

@@ -1,7 +1,8 @@
-"""Latent spaces: the interface of one, and all of them by name.
+"""Latent spaces: their common interface, and a registry by name.
 
-A space is one class, in a file of `spaces/` or anywhere: the shape of its latents, the map from them to what synthesis
-draws from, the way into it from w+, its scale and its prior. Whoever takes `space=` finds it by its name.
+A space is one class, in a file of `spaces/` or anywhere else. It defines the shape of its latents, the map from them to
+the inputs of synthesis, the map into it from w+, its scale and its prior. Everything that takes `space=` looks it up by
+name.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from wplus.latents.w_stats import Whitened
 from wplus.models.generator import GeneratorNetwork, Styles
 
 Space = str
-"""A space by its name: z, z+, w, w+, pn, pn+, code, s, f/w+ (f16/w+ with its block), or one from outside."""
+"""Name of a space: z, z+, w, w+, pn, pn+, code, s, f/w+ (f16/w+ with its block), or one defined elsewhere."""
 Found = TypeVar("Found")
 _classes: dict[str, type[LatentSpace]] = {}
 
 
 def of_weights(measure: Callable[..., Found]) -> Callable[..., Found]:
-    """Keeps what `measure(generator, *options)` found, until the generator's weights change."""
+    """Cache the result of `measure(generator, *options)` until the generator's weights change."""
     known: weakref.WeakKeyDictionary[nn.Module, dict[Any, Found]] = weakref.WeakKeyDictionary()
 
     @functools.wraps(measure)
@@ -45,26 +46,26 @@ def of_weights(measure: Callable[..., Found]) -> Callable[..., Found]:
 
 @of_weights
 def whitened(generator: GeneratorNetwork) -> Whitened:
-    """The generator's prior of w, measured at the first use."""
+    """The generator's prior of w, measured on first use."""
     return Whitened.of(generator)
 
 
 class LatentSpace:
-    """A latent space; codes are (N, *shape), labels (N, c_dim) are looked at before the mapping network alone."""
+    """A latent space. Codes are (N, *shape); labels (N, c_dim) only matter in spaces before the mapping network."""
 
     name: ClassVar[str] = ""
     of_layers: ClassVar[bool] = False
-    """Whether every layer has numbers of its own; otherwise one vector serves them all."""
+    """Whether each layer has its own numbers; otherwise all layers share one vector."""
     is_before_mapping: ClassVar[bool] = False
-    """Whether labels and truncation take effect on the way to w: codes have mean square 1, all are equally likely."""
+    """Whether labels and truncation apply on the way to w; codes then have mean square 1 and are all equally likely."""
     has_ws: ClassVar[bool] = True
-    """Whether codes lead to ws; otherwise to `Styles`, from which there is no way back."""
+    """Whether codes map to ws; otherwise they map to `Styles`, which cannot be mapped back."""
     is_white: ClassVar[bool] = False
-    """Whether what is searched for, codes over `scale`, has variance 1 under the prior."""
+    """Whether the variables of a search, codes divided by `scale`, have variance 1 under the prior."""
     keeps_images: ClassVar[bool] = True
-    """Whether `from_ws` gives codes that draw the same images; otherwise it is a start alone."""
+    """Whether `from_ws` gives codes that produce the same images; otherwise they only serve as a starting point."""
     cross_fades: ClassVar[bool] = False
-    """Whether codes contain feature maps, so that a straight path overlays both images."""
+    """Whether codes contain feature maps, so that interpolating them linearly cross-fades the images."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -76,23 +77,23 @@ class LatentSpace:
 
     @classmethod
     def named(cls, name: str) -> LatentSpace | None:
-        """The space that a name stands for, None where it is another's."""
+        """The space with this name, or None if the name belongs to another class."""
         return cls() if name == cls.name else None
 
     def of(self, generator: GeneratorNetwork) -> LatentSpace:
-        """The space as this generator has it; UserError where it has none."""
+        """The space as defined for this generator; UserError if the generator does not have it."""
         return self
 
     def reaches(self, other: LatentSpace) -> bool:
-        """Whether codes of the other space have a way here, see `from_ws`."""
+        """Whether codes of the other space can be mapped into this one, see `from_ws`."""
         return str(self) == str(other) or (other.has_ws and (self.of_layers or not other.of_layers))
 
     def holds(self, other: LatentSpace) -> bool:
-        """Whether they come here without loss, and draw the same images."""
+        """Whether codes of the other space can be mapped into this one without loss, producing the same images."""
         return str(self) == str(other) or (self.keeps_images and self.reaches(other))
 
     def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """Of one code."""
+        """The shape of one code."""
         raise NotImplementedError
 
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
@@ -100,47 +101,47 @@ class LatentSpace:
         raise UserError(f"{self} has no way back to w+, which is needed here: choose one of {', '.join(_with_ws())}.")
 
     def to_styles(self, codes: Tensor, generator: GeneratorNetwork) -> Styles:
-        """Codes of a space without ws -> what synthesis draws from, differentiable."""
+        """Codes of a space without ws -> the styles that synthesis takes, differentiable."""
         raise NotImplementedError
 
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """ws (N, num_ws, w_dim), the same in all layers unless `of_layers`, -> codes, see `keeps_images`."""
+        """ws (N, num_ws, w_dim), equal in all layers unless `of_layers`, -> codes; see `keeps_images`."""
         raise NotImplementedError
 
     def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """One w (N, w_dim), before the mapping network one z (N, z_dim), for all layers -> codes."""
+        """One w (N, w_dim), or z (N, z_dim) in spaces before the mapping network, shared by all layers -> codes."""
         return self.from_ws(vectors[:, None].expand(-1, generator.num_ws, -1), generator)
 
     def scale(self, generator: GeneratorNetwork) -> Tensor | None:
-        """How much each number of a code varies under the prior, (*shape), by which a search's steps go; None: 1."""
+        """Standard deviation of each number of a code under the prior, (*shape), which scales the steps of a search;
+        None: 1."""
         return None
 
     def parts(self, generator: GeneratorNetwork) -> list[int]:
-        """Sizes of the parts of a flat code that belong together, as the numbers of a layer do; [] where the last
-        dimension is one part."""
+        """Sizes of the parts of a flat code, for example one per layer; [] if the last dimension is a single part."""
         return []
 
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """(N,) how far codes are from the prior: a mean of squared deviations, about 1 for its samples."""
+        """Distance (N,) of codes from the prior: a mean of squared deviations, about 1 for samples of the prior."""
         return whitened(generator).distance(self.to_ws(codes, generator))
 
     def styles(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
-        """Codes -> s (N, D), the styles of all layers; UserError for a generator that has none."""
+        """Codes -> s (N, D), the styles of all layers; UserError for a generator without styles."""
         return space_of("s", generator).from_ws(self.to_ws(codes, generator, labels), generator)
 
     def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """Codes (N, *shape) after an edit that adds `shift` (num_ws, w_dim) to ws; of w+ and spaces without ws."""
+        """Codes (N, *shape) edited by adding `shift` (num_ws, w_dim) to ws; implemented by w+ and spaces without ws."""
         raise UserError(f"Directions of w cannot edit {self}: invert into w+, s or f/w+.")
 
     def length(self, differences: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """(N,) float64 norms of differences (N, *shape) of codes, in units of `scale`."""
+        """Norms (N,), float64, of differences (N, *shape) between codes, in units of `scale`."""
         scale = self.scale(generator)
         scaled = differences if scale is None else differences / scale
         return scaled.double().flatten(1).norm(dim=1)
 
 
 def spaces() -> tuple[str, ...]:
-    """Their names: those of `spaces/` first, in the order of their floors, then those from outside."""
+    """Names of all spaces: those of `spaces/` from z to f/w+, then those defined elsewhere."""
     _import_own()
     own = [name for name in ("z", "z+", "w", "w+", "pn", "pn+", "code", "s", "f/w+") if name in _classes]
     return (*own, *(name for name in _classes if name not in own))
@@ -151,7 +152,7 @@ def _with_ws() -> list[str]:
 
 
 def space_named(name: str) -> LatentSpace:
-    """The space with this name; UserError for an unknown one."""
+    """The space with this name; UserError if there is none."""
     _import_own()
     for known in _classes.values():
         if isinstance(name, str) and (found := known.named(name)) is not None:
@@ -160,7 +161,7 @@ def space_named(name: str) -> LatentSpace:
 
 
 def space_of(name: str, generator: GeneratorNetwork) -> LatentSpace:
-    """The space with this name as the generator has it; UserError for an unknown one, and where it has none."""
+    """The space with this name as defined for the generator; UserError if unknown or not available for it."""
     return space_named(name).of(generator)
 
 

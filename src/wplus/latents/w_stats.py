@@ -1,7 +1,7 @@
-"""The distribution of w: samples of it, and coordinates that make it normal (P_N of Zhu et al. 2020, arXiv:2012.09036).
+"""The distribution of w: samples, and coordinates that make it normal (P_N of Zhu et al. 2020, arXiv:2012.09036).
 
-The mapping network ends in a leaky ReLU of slope 0.2; one of slope 5 takes it back, and what comes out is close to a
-normal distribution, which its principal components make white.
+The mapping network ends in a leaky ReLU of slope 0.2. A leaky ReLU of slope 5 inverts it and gives a distribution close
+to normal, which is then whitened by its principal components.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from wplus.latents.interpolation import precise
 from wplus.latents.labels import labels_in_turn
 from wplus.models.generator import GeneratorNetwork
 
-_SLOPE, _INVERSE_SLOPE = 0.2, 5.0  # of the leaky ReLU at the end of the mapping network, and of what takes it back
-# Share of the average. What varies less is no distribution but a bend of the surface that w lies on: measured exactly,
-# the mean w of the cats' generator would be 18 times as far away as a sample, because of 4 of 128 directions.
+_SLOPE, _INVERSE_SLOPE = 0.2, 5.0  # of the leaky ReLU at the end of the mapping network, and of its inverse
+# Lower bound on variances, relative to their average. Smaller ones reflect the curvature of the surface that w lies on:
+# without the bound, the mean w of the cats' generator would be 18 times as far away as a sample, because of 4 of 128
+# directions.
 _SMALLEST_VARIANCE = 0.01
-_CHUNK = 1000  # samples mapped at once: mapping is cheap, but returns num_ws copies of w
+_CHUNK = 1000  # samples mapped at once: the mapping is cheap but returns num_ws copies of w
 NUM_SAMPLES = 20_000
 
 
 def map_samples(generator: GeneratorNetwork, z: Tensor, labels: Tensor | None) -> Tensor:
     """z (N, z_dim) and labels (N, c_dim), (c_dim,) or None -> w (N, w_dim) on the generator's device.
 
-    A conditional generator without labels gets those of its data in turn (`labels_in_turn`).
+    Without labels, a conditional generator gets those of its training data in turn (`labels_in_turn`).
     """
     device = generator.mapping.w_avg.device
     labels = labels_in_turn(generator, len(z)) if labels is None else labels
@@ -41,7 +42,7 @@ def map_samples(generator: GeneratorNetwork, z: Tensor, labels: Tensor | None) -
 
 @torch.no_grad()
 def sample_w(generator: GeneratorNetwork, num: int, *, seed: int) -> Tensor:
-    """Samples of w (num, w_dim), float64 on the CPU; those of a conditional generator are of all classes in turn."""
+    """Samples of w (num, w_dim), float64 on the CPU; for a conditional generator they cycle through all classes."""
     check_number("num_samples", num, lowest=2, whole=True)
     z = torch.randn(num, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     return map_samples(generator, z, None).double().cpu()
@@ -49,12 +50,12 @@ def sample_w(generator: GeneratorNetwork, num: int, *, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Whitened:
-    """Coordinates of w in which the prior has the mean 0 and the covariance 1.
+    """Coordinates of w in which the prior has zero mean and identity covariance.
 
     Attributes
-        mean   (w_dim,) of leaky_relu(w, 5)
-        basis  (w_dim, w_dim), its principal directions as columns, each divided by its standard deviation, or by that
-               of a hundredth of the average variance where it has less
+        mean   (w_dim,), the mean of leaky_relu(w, 5)
+        basis  (w_dim, w_dim), its principal directions as columns, each divided by its standard deviation; variances
+               below a hundredth of the average are raised to that
     """
 
     mean: Tensor
@@ -63,13 +64,13 @@ class Whitened:
     @staticmethod
     @torch.no_grad()
     def of(generator: GeneratorNetwork, *, num_samples: int = NUM_SAMPLES) -> Whitened:
-        """Of samples that are always the same; the classes of a conditional generator take part alike."""
+        """Estimate from a fixed set of samples, which covers the classes of a conditional generator evenly."""
         samples = torch.randn(num_samples, generator.z_dim, generator=rng(123, "whitening"))
         return Whitened.from_samples(map_samples(generator, samples, None))
 
     @staticmethod
     def from_samples(w: Tensor) -> Whitened:
-        """Of w (N, w_dim), in float64 where the device has it."""
+        """Estimate from w (N, w_dim), in float64 where the device supports it."""
         normal = precise(F.leaky_relu(w, _INVERSE_SLOPE))
         mean = normal.mean(dim=0)
         variances, directions = torch.linalg.eigh(torch.cov((normal - mean).T))
@@ -77,7 +78,7 @@ class Whitened:
         return Whitened(mean.to(w.dtype), (directions / deviations).to(w.dtype))
 
     def to(self, like: Tensor) -> Whitened:
-        """The same on the device, and in the numbers, of a tensor."""
+        """The same on the device and in the dtype of a tensor."""
         return Whitened(self.mean.to(like), self.basis.to(like))
 
     def coordinates(self, w: Tensor) -> Tensor:
@@ -85,18 +86,18 @@ class Whitened:
         return (F.leaky_relu(w, _INVERSE_SLOPE) - self.mean) @ self.basis
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        """The w (..., w_dim) with these coordinates (..., w_dim): takes `coordinates` back, up to rounding."""
+        """The w (..., w_dim) with these coordinates (..., w_dim): the inverse of `coordinates`, up to rounding."""
         return F.leaky_relu(coordinates @ self._inverse + self.mean, _SLOPE)
 
     @cached_property
     def _inverse(self) -> Tensor:
-        """Of the basis: its columns are orthogonal, so each row is a column over its squared length."""
+        """Inverse of the basis: its columns are orthogonal, so each row is a column over its squared length."""
         return (self.basis / self.basis.square().sum(dim=0)).T
 
     def distance(self, ws: Tensor) -> Tensor:
-        """w (N, w_dim), or ws (N, num_ws, w_dim), whose layers are averaged -> (N,).
+        """w (N, w_dim), or ws (N, num_ws, w_dim), averaged over layers -> (N,).
 
         The squared Mahalanobis distance from the mean, divided by w_dim: about 1 for samples of the prior, and large
-        where the generator has learned nothing.
+        far from where the generator was trained.
         """
         return self.coordinates(ws).square().flatten(1).mean(dim=1)

@@ -1,7 +1,7 @@
-"""A change of a generator's weights that belongs to one latent: pivotal tuning saves this instead of a generator.
+"""Weight updates of a generator that belong to one latent: pivotal tuning saves these instead of a whole generator.
 
-A large matrix changes by a product of two thin ones, so that a file of 1 to 2 MB holds what a generator of 1024 px
-would need 100 MB for. The factors are what was optimised: nothing is lost by saving.
+Large matrices change by a low-rank product, so that a file of 1 to 2 MB replaces the 100 MB of a 1024 px generator. The
+factors themselves are optimised, so saving them loses nothing.
 
     latent, delta = load_latent("latents/a.safetensors", ...), load_delta("deltas/a.safetensors", ...)
     image = synthesize([latent], delta.applied(models.generator))
@@ -30,7 +30,7 @@ FILE = SafetensorsFormat(
     foreign="'{path}' changes the generator {maker}, not {fingerprint}",
 )
 AnyGenerator = TypeVar("AnyGenerator", bound=GeneratorNetwork)
-# Of one parameter: (U, V), whose product is the change of the parameter as a matrix, or the change itself alone.
+# The change of one parameter: (U, V), whose product is the change as a matrix, or (the change itself,).
 Parts = tuple[Tensor, ...]
 
 
@@ -40,9 +40,9 @@ class WeightDelta:
 
     Attributes
         changes    parameter -> (U (O, r), V (r, I ...)) or (the change itself,); parameters not named did not change
-        generator  fingerprint of the generator that was tuned (`wplus.checkpoint.fingerprint`)
-        latent     digest of what it was tuned for (`code_digest`)
-        metadata   free text by name, for people and tables
+        generator  fingerprint of the tuned generator (`wplus.checkpoint.fingerprint`)
+        latent     digest of the latent it was tuned for (`code_digest`)
+        metadata   free text by name, for readers and tables
     """
 
     changes: Mapping[str, Parts]
@@ -51,10 +51,10 @@ class WeightDelta:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def applied(self, generator: AnyGenerator, *, known: str | None = None) -> AnyGenerator:
-        """A copy of the generator with the change added, frozen; the generator itself stays as it is.
+        """A frozen copy of the generator with the change added; the generator itself is not modified.
 
-        `known` is its fingerprint, where that is known: reading all of its numbers takes time. UserError for another
-        generator than the one that was tuned.
+        Pass its fingerprint as `known` to save the time of computing it. UserError for any generator other than the
+        one that was tuned.
         """
         found = fingerprint(generator) if known is None else known
         if found != self.generator:
@@ -67,13 +67,13 @@ class WeightDelta:
         return tuned
 
     def check_latent(self, latent: Latent) -> None:
-        """UserError unless it was tuned for this latent."""
+        """UserError unless the delta was tuned for this latent."""
         found = code_digest(latent.code)
         if found != self.latent:
             raise UserError(f"the latent of this weight delta must be {self.latent}, got {found}.")
 
     def save(self, path: str | Path) -> Path:
-        """Write it to a safetensors file, whole or not at all; `load_delta` reads it."""
+        """Write the delta to a safetensors file, atomically; `load_delta` reads it."""
         header = {"generator": self.generator, "latent": self.latent, "metadata": self.metadata}
         tensors = {f"{name}:{i}": part for name, parts in self.changes.items() for i, part in enumerate(parts)}
         return FILE.write(path, header, tensors)
@@ -91,10 +91,10 @@ def changed(parameter: Tensor, parts: Parts) -> Tensor:
 
 
 def no_change(parameter: Tensor, rank: int, rng: torch.Generator) -> Parts:
-    """Parts of the change 0 to start tuning from: of the given rank, or dense where that takes no more numbers.
+    """Parts of a zero change to start tuning from: of the given rank, or dense if that takes no more numbers.
 
-    U is 0 and V is normal with variance 1 / rank: a step of U then moves the weights, whose scale is 1 in equalised
-    layers, as far as the same step would move them directly.
+    U is zero and V is normal with variance 1 / rank. A step on U then moves the weights (of scale 1 in equalised layers)
+    as far as the same step on the weights themselves would.
     """
     rows, columns = parameter.shape[:1].numel(), parameter.shape[1:].numel()
     if parameter.ndim < 2 or rank * (rows + columns) >= rows * columns:
@@ -104,9 +104,9 @@ def no_change(parameter: Tensor, rank: int, rng: torch.Generator) -> Parts:
 
 
 def load_delta(path: str | Path, *, fingerprint: str | None) -> WeightDelta:
-    """Read a weight delta for the generator with this fingerprint; None reads it for any.
+    """Read a weight delta for the generator with this fingerprint; None accepts any generator.
 
-    UserError for a missing, truncated or foreign file, and for one that was made with another generator.
+    UserError for a missing, truncated or foreign file, and for a delta of another generator.
     """
     return FILE.read(path, _assemble, fingerprint=fingerprint)
 

@@ -1,4 +1,4 @@
-"""Code: what an autoencoder's encoder answers, the w of its decoder under the name that it has there."""
+"""Code: the output of an autoencoder's encoder, which is the w of its decoder under its usual name."""
 
 from torch import Tensor
 
@@ -11,12 +11,12 @@ from wplus.models.generator import GeneratorNetwork
 
 
 class Code(W):
-    """code (w_dim,), with the label behind it where the decoder has labels; everything that w is."""
+    """code (w_dim,), followed by the label if the decoder has labels; otherwise identical to w."""
 
     name = "code"
 
     def of(self, generator: GeneratorNetwork) -> LatentSpace:
-        """UserError for a generator whose w is no code."""
+        """The space; UserError for a generator whose w is not a code."""
         if not isinstance(generator, Decoder):
             kind = type(generator).__module__.rpartition(".")[2]
             raise UserError(
@@ -25,7 +25,7 @@ class Code(W):
         return self
 
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """(N,) by the prior that the decoder's samples come from."""
+        """Distance (N,) under the prior that the decoder samples from."""
         mapping = generator.mapping
         assert isinstance(mapping, CodeMapping)
         return mapping.distance(codes[:, : mapping.code_dim])

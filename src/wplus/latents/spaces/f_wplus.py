@@ -1,8 +1,8 @@
 """F/W+: the feature map that enters a block, and w+ (Zhu et al. 2021, Barbershop; Kang et al. 2021, BDInvert).
 
-The map F takes the place of what the blocks below make; the layers from the block on take w+, and colours begin there.
-An edit of w+ by e reaches the map as a difference: F' = F + G_r(w + e) - G_r(w), for which a code keeps the w of the
-layers below, too. Images come closest here, and a straight line between two maps is a cross-fade.
+The map F replaces the output of the blocks below; the layers from the block on take w+, and RGB outputs start there.
+An edit of w+ by e changes the map by a difference, F' = F + G_r(w + e) - G_r(w), so a code also keeps the w of the
+layers below. Reconstructions are closest in this space, and a straight line between two maps is a cross-fade.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from wplus.latents.spaces.s import styled
 from wplus.latents.w_stats import map_samples
 from wplus.models.generator import GeneratorNetwork, Styles
 
-_NAME = re.compile(r"f(\d*)/?w\+")  # in names of methods and files there is no slash
-_LARGEST_DEFAULT = 64  # of the block: maps of 32 px, as in the literature at 1024 px
+_NAME = re.compile(r"f(\d*)/?w\+")  # names of methods and files have no slash
+_LARGEST_DEFAULT = 64  # resolution of the block, with maps of 32 px, as in the literature at 1024 px
 _NUM_SAMPLES, _CHUNK = 512, 32
 _SMALLEST = 1e-3  # of the mean deviation
 
 
 class FWPlus(LatentSpace):
-    """f/w+ (C r/2 r/2 + num_ws w_dim,): the map that enters block r, row by row, then w+; f16/w+ says r = 16.
+    """f/w+ (C r/2 r/2 + num_ws w_dim,): the flattened map that enters block r, then w+; f16/w+ means r = 16.
 
-    Without a block in its name r is half the generator's resolution, from 8 to 64.
+    Without a block in the name, r is half the generator's resolution, limited to 8 to 64.
     """
 
     name = "f/w+"
     of_layers = True
     has_ws = False
     is_white = True
-    keeps_images = False  # colours of the blocks below are left out
+    keeps_images = False  # the RGB outputs of the blocks below are dropped
     cross_fades = True
 
     def __init__(self, block: int | None = None) -> None:
@@ -51,7 +51,7 @@ class FWPlus(LatentSpace):
         return cls(int(found[1]) if found[1] else None) if found else None
 
     def of(self, generator: GeneratorNetwork) -> FWPlus:
-        """With its block; UserError for one that the generator does not have."""
+        """The space with its block; UserError for a block that the generator does not have."""
         unused = generator.num_ws - generator.num_active_ws  # two layers a resolution, while a network grows
         in_use = generator.resolution >> unused // 2
         allowed = [block for block in styled(generator, str(self)).feature_shapes if block <= in_use]
@@ -61,11 +61,11 @@ class FWPlus(LatentSpace):
         return FWPlus(block)
 
     def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """The numbers of the map and of w+, one after the other."""
+        """(D,), the numbers of the map followed by those of w+."""
         return (sum(self.parts(generator)),)
 
     def parts(self, generator: GeneratorNetwork) -> list[int]:
-        """The map's, then w_dim for each layer of w+."""
+        """The size of the map, then w_dim for each layer of w+."""
         return [torch.Size(self._map(generator)).numel(), *[generator.w_dim] * generator.num_ws]
 
     def to_styles(self, codes: Tensor, generator: GeneratorNetwork) -> Styles:
@@ -74,26 +74,26 @@ class FWPlus(LatentSpace):
         return Styles(styled(generator, str(self)).styles_from(ws, self._block), self._block, features)
 
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """The map that the generator makes of w+ with its stored noise, and w+."""
+        """The map that the generator computes from w+ with its stored noise, and w+."""
         return torch.cat([_features(generator, ws, self._block).flatten(1), ws.flatten(1)], dim=1)
 
     def scale(self, generator: GeneratorNetwork) -> Tensor:
-        """(D,) the deviations of the map's channels, and of w as a whole."""
+        """Standard deviations (D,): one per channel of the map, and a single one for w."""
         channels, w = _deviations(generator, self._block)
         height, width = self._map(generator)[1:]
         return torch.cat([channels.repeat_interleave(height * width), w.expand(generator.num_ws * generator.w_dim)])
 
     def styles(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
-        """Those of w+ in all layers."""
+        """The styles of w+ in all layers."""
         return space_of("s", generator).from_ws(self._split(codes, generator)[1], generator)
 
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """(N,) that of the w+ of the layers that draw; a map has no prior."""
+        """Prior distance (N,) of w+ in the layers from the block on; maps have no prior."""
         ws = self._split(codes, generator)[1]
         return whitened(generator).distance(ws[:, self._first(generator) :])
 
     def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """F' = F + (G_r(w + e) - G_r(w)), and w + e: in this order nothing changes where e is 0."""
+        """F' = F + (G_r(w + e) - G_r(w)) and w + e; summed in this order, F' is exactly F where e is 0."""
         features, ws = self._split(codes, generator)
         before, after = (_features(generator, each, self._block) for each in (ws, ws + shift.to(ws)))
         return torch.cat([(features + (after - before)).flatten(1), (ws + shift.to(ws)).flatten(1)], dim=1)
@@ -107,7 +107,7 @@ class FWPlus(LatentSpace):
         return styled(generator, str(self)).feature_shapes[self._block]
 
     def _first(self, generator: GeneratorNetwork) -> int:
-        """The number of the first layer of w+ that draws: two layers a block, one in StyleGAN2's first."""
+        """Index of the first layer of w+ in use: two layers per block, one in StyleGAN2's first."""
         return sum(resolution < self._block for resolution, _ in generator.synthesis.noise_shapes)
 
     def _split(self, codes: Tensor, generator: GeneratorNetwork) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,7 @@ def _features(generator: GeneratorNetwork, ws: Tensor, block: int) -> Tensor:
 @of_weights
 @torch.no_grad()
 def _deviations(generator: GeneratorNetwork, block: int) -> tuple[Tensor, Tensor]:
-    """Root mean square over samples, numbers and places: (C,) of each channel of the map from its mean, () of w."""
+    """Standard deviations over samples: (C,) of each channel of the map, over positions too, and () of all of w."""
     z = torch.randn(_NUM_SAMPLES, generator.z_dim, generator=rng(123, "features"))
     w = map_samples(generator, z, None)
     ws = w[:, None].expand(-1, generator.num_ws, -1)

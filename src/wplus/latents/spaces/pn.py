@@ -1,8 +1,8 @@
 """P_N and P_N+: w in coordinates in which the prior is a standard normal distribution (Zhu et al. 2020).
 
-p = LeakyReLU_5(w) takes back the nonlinearity that the mapping network ends in, and its principal components, each over
-its deviation, make it white (arXiv:2012.09036; `Whitened`). The squared length over w_dim, 1 for samples of the prior,
-is the loss term `prior`: its weight trades closeness for editability.
+p = LeakyReLU_5(w) inverts the last nonlinearity of the mapping network, and dividing its principal components by their
+standard deviations whitens it (arXiv:2012.09036; `Whitened`). The squared length over w_dim, about 1 for samples of the
+prior, is the loss term `prior`: its weight trades reconstruction for editability.
 """
 
 import torch
@@ -28,16 +28,16 @@ class PN(LatentSpace):
         return _prior(generator, codes).from_coordinates(codes)[:, None].expand(-1, generator.num_ws, -1)
 
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """The coordinates of w, which is that of all layers; exact up to rounding."""
+        """The coordinates of w, which all layers share; exact up to rounding."""
         return _prior(generator, ws).coordinates(ws[:, 0])
 
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """(N,) the mean square."""
+        """The mean square (N,)."""
         return codes.square().flatten(1).mean(dim=1)
 
 
 class PNPlus(PN):
-    """pn+ (num_ws, w_dim): every layer's w in these coordinates."""
+    """pn+ (num_ws, w_dim): the w of each layer in these coordinates."""
 
     name = "pn+"
     of_layers = True

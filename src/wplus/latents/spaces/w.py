@@ -1,4 +1,4 @@
-"""W and W+: what the mapping network answers, one vector for all layers, or one for each (Abdal et al. 2019)."""
+"""W and W+: outputs of the mapping network, one vector for all layers or one per layer (Abdal et al. 2019)."""
 
 from torch import Tensor
 
@@ -20,20 +20,20 @@ class W(LatentSpace):
         return codes[:, None].expand(-1, generator.num_ws, -1)
 
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """That of the first layer, which is that of all."""
+        """The w of the first layer, which all layers share."""
         return ws[:, 0]
 
     def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """They are w."""
+        """The vectors themselves."""
         return vectors
 
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """(N,) in whitened coordinates, once for all layers."""
+        """Distance (N,) in whitened coordinates."""
         return whitened(generator).distance(codes)
 
 
 class WPlus(LatentSpace):
-    """w+ (num_ws, w_dim): a w of its own for every layer."""
+    """w+ (num_ws, w_dim): a separate w for each layer."""
 
     name = "w+"
     of_layers = True
@@ -43,11 +43,11 @@ class WPlus(LatentSpace):
         return (generator.num_ws, generator.w_dim)
 
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
-        """They are ws."""
+        """The codes themselves."""
         return codes
 
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """They are w+."""
+        """The ws themselves."""
         return ws
 
     def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
@@ -55,5 +55,5 @@ class WPlus(LatentSpace):
         return codes + shift
 
     def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """w (N, w_dim) -> a copy for every layer."""
+        """w (N, w_dim), repeated for every layer."""
         return vectors[:, None].repeat(1, generator.num_ws, 1)
