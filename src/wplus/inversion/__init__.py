@@ -1,1 +1,1 @@
-"""Images -> latent codes. Every way to invert is one function with one signature (see `result.Inversion`)."""
+"""Images -> latent codes. Every inverter is a function with the same signature (see `result.Inversion`)."""

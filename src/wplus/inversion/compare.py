@@ -22,10 +22,10 @@ from wplus.tracking import Tracker
 
 @dataclass(frozen=True)
 class Source:
-    """What one folder says of its images: the scores, by image, and how they were measured.
+    """The contents of one folder: scores by image, and how they were measured.
 
-    `items` are the digests of each image's pixels and of its mask, None without one; `store` has the images and
-    histories where there is more than a table.
+    `items` are digests of each image's pixels and of its mask (None without one); `store` has images and histories if
+    the folder holds more than a table.
     """
 
     folder: Path
@@ -45,20 +45,20 @@ def compare(
     terms: Mapping[str, ImageDistance] | None = None, device: torch.device | str = "cpu", batch_size: int = 64,
     tracker: Tracker | None = None,
 ) -> Comparison:  # fmt: skip
-    """Compare what several folders, label -> folder, say of the images that all of them have.
+    """Compare several folders, label -> folder, on the images they have in common.
 
-    A folder is one of inversions, by any inverter into any space, or that of another run that wrote a table.json with
-    the digests of its images, such as one of editing consistency. A label may stand for several, seed -> folder: then
-    seeds are the unit, and not images. Writes table.csv, table.json and table.md into `output_dir`, and grid.png and
-    convergence.png (of the first seeds) where all folders are of inversions; all of it goes to the tracker.
+    A folder holds inversions, by any inverter into any space, or results of another run that wrote a table.json with
+    the digests of its images, such as editing consistency. A label may stand for several folders, seed -> folder; then
+    the unit of comparison is the seed rather than the image. Writes table.csv, table.json and table.md to `output_dir`,
+    plus grid.png and convergence.png (of the first seeds) if all folders hold inversions, and tracks all of them.
 
     baseline  label of the folder that the others are tested against; None: the first
-    tested    scores that are tested; None: all
-    margins   score -> the largest difference that means nothing: the claim that one is no larger is tested, too
-    terms     image distances to measure now, from the stored pictures, beside the scores that the folders hold
+    tested    scores to test; None: all
+    margins   score -> the largest negligible difference; differences are also tested for lying within it
+    terms     image distances to measure now, from the stored pictures, in addition to the scores in the folders
 
-    UserError when images of one name are not the same pixels (or not under the same mask), when none is in common,
-    and when one score was measured by different nets.
+    UserError if images of the same name differ in pixels or mask, if there are no common images, or if a score was
+    measured with different nets.
     """
     methods = {label: _read(given) for label, given in folders.items()}
     sources = {f"{label}, seed {seed}" if len(each) > 1 else label: source
@@ -89,7 +89,7 @@ def _scores(
     methods: _Sources, names: Sequence[str], terms: Mapping[str, ImageDistance], *, device: torch.device | str,
     batch_size: int,
 ) -> tuple[dict[str, dict[str, dict[str, dict[str, float]]]], dict[str, MetricInfo]]:  # fmt: skip
-    """Label -> seed -> image -> score -> value, and what the scores that are measured now mean."""
+    """Label -> seed -> image -> score -> value, and the meaning of the scores measured now."""
     info: dict[str, MetricInfo] = {}
     items = {label: {seed: {name: dict(source.table.rows[name]) for name in names} for seed, source in each.items()}
              for label, each in methods.items()}  # fmt: skip
@@ -102,14 +102,14 @@ def _scores(
 def _comparison(
     items: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], baseline: str, **fields: Any
 ) -> Comparison:
-    """Over seeds where a method has several, else over images."""
+    """A comparison over seeds if a method has several, otherwise over images."""
     if any(len(seeds) > 1 for seeds in items.values()):
         return Comparison.over_seeds(items, baseline, **fields)
     return Comparison({label: rows for label, seeds in items.items() for rows in seeds.values()}, baseline, **fields)
 
 
 def read_source(folder: Path) -> Source:
-    """A folder of inversions, or of another run with a table; UserError for any other."""
+    """Read a folder of inversions, or of another run with a table; UserError for any other folder."""
     if (folder / "latents").is_dir():
         store = InversionFolder(folder)
         notes = {name: store.metadata(name) for name in store.names()}
@@ -128,7 +128,7 @@ def read_source(folder: Path) -> Source:
 
 
 def common_names(sources: Mapping[str, Source]) -> list[str]:
-    """The images that every folder has, sorted; UserError for none, and where one name stands for different images."""
+    """The images common to all folders, sorted; UserError if there are none, or if images of one name differ."""
     names = sorted(set.intersection(*[set(source.table.rows) for source in sources.values()]))
     if not names:
         folders = ", ".join(str(source.folder) for source in sources.values())
@@ -145,7 +145,7 @@ def common_names(sources: Mapping[str, Source]) -> list[str]:
 
 
 def check_instruments(sources: Mapping[str, Source]) -> None:
-    """UserError where one score was measured by different nets, or in another way that its name does not tell."""
+    """UserError if a score was measured with different nets, or otherwise differently in a way its name hides."""
     seen: dict[str, tuple[str, Any]] = {}
     for label, source in sources.items():
         nets = [source.protocol.get("perceptual"), *(source.protocol.get("losses") or {}).values()]
@@ -163,7 +163,7 @@ def _measure(
     rows: dict[str, dict[str, float]], source: Source, terms: Mapping[str, ImageDistance], *,
     device: torch.device | str, batch_size: int,
 ) -> dict[str, MetricInfo]:  # fmt: skip
-    """Add what the terms say of the stored images to the rows, and return what that means."""
+    """Measure the terms on the stored images, add them to the rows, and return their meanings."""
     if source.store is None:
         raise UserError(f"'{source.folder}' holds a table and no images: image_loss=[] compares what it has.")
     names, info = list(rows), {}
@@ -202,7 +202,7 @@ def _protocol(
 def _report(
     compared: Comparison, methods: _Sources, output: Path, protocol: Mapping[str, Any], tracker: Tracker
 ) -> None:
-    """Pictures of the first seeds where there are any, and everything to the tracker."""
+    """Draw pictures of the first seeds, if there are any, and send everything to the tracker."""
     first = {label: next(iter(seeds.values())) for label, seeds in methods.items()}
     if all(source.store is not None for source in first.values()):
         convergence, grid = compare_folders({label: source.folder for label, source in first.items()}, output)

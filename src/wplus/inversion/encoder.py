@@ -1,4 +1,4 @@
-"""Inversion by an encoder: in one pass, or in several that correct each other (ReStyle)."""
+"""Inversion by an encoder: in one pass, or in several passes of refinement (ReStyle)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,12 +23,12 @@ NUM_PASSES = 5  # of an iterative encoder (ReStyle, Alaluf et al. 2021, section 
 def encode(
     task: InversionTask,
     *,
-    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms in the history; they measure, and change no latent
+    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms in the history; they do not affect the latents
 ) -> Inversion:
-    """Images -> latents by one pass of the encoder, of w or w+ or brought from there. Nothing is random: seed, names
-    and labels do not matter.
+    """Images -> latents by one pass of the encoder, in w or w+ or mapped from there. The result is deterministic: seed,
+    names and labels do not matter.
 
-    An iterative encoder makes its first pass only, see `restyle` for more. `seconds` are of encoder and generator.
+    An iterative encoder only makes its first pass, see `restyle` for more. `seconds` include encoder and generator.
     """
     return _invert_by_passes(task, num_passes=1, return_best=False, loss_weights=loss_weights)
 
@@ -38,13 +38,13 @@ def encode(
 def restyle(
     task: InversionTask,
     *,
-    num_passes: int = NUM_PASSES,  # of the encoder
+    num_passes: int = NUM_PASSES,  # passes of the encoder
     loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss
-    return_best: bool = True,  # the pass with the lowest loss; false: the last one (ReStyle)
+    return_best: bool = True,  # return the pass with the lowest loss; false: the last one (ReStyle)
 ) -> Inversion:
-    """Images -> latents of w or w+: w = w + E(target, G(w)), starting from the mean latent, `num_passes` times.
+    """Images -> latents in w or w+: w = w + E(target, G(w)), starting from the mean latent, `num_passes` times.
 
-    UserError for an encoder that does not see its own reconstruction.
+    UserError for an encoder that does not take its own reconstruction as input.
     """
     check_number("num_passes", num_passes, lowest=1, whole=True)
     if task.encoder is not None and not task.encoder.is_iterative:
@@ -60,7 +60,7 @@ def restyle(
 def _invert_by_passes(
     task: InversionTask, *, num_passes: int, return_best: bool, loss_weights: Mapping[str, float]
 ) -> Inversion:
-    """All passes measured. Measuring counts as work where it decides, and does not where it only informs."""
+    """Run and measure all passes. Time spent measuring counts only if it decides which pass is returned."""
     _check_space(task.latent_space)
     encoder, num, seconds, asked = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0, task
     task = answering(task)
@@ -90,10 +90,10 @@ def _invert_by_passes(
 def passes(task: InversionTask, num_passes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Latents (N, ...) and their images (N, C, R, R) after each pass of the task's encoder.
 
-    An iterative encoder sees the target and its image so far, at first that of the mean latent, and corrects its latent
-    (ReStyle, Alaluf et al. 2021, https://arxiv.org/abs/2104.02699). Any other has its answer after one pass.
+    An iterative encoder takes the target and its current reconstruction, initially the image of the mean latent, and
+    corrects the latent (ReStyle, Alaluf et al. 2021, https://arxiv.org/abs/2104.02699). Any other needs one pass.
 
-    Under a mask a target counts as far as its mask says; elsewhere stands the image of the mean latent.
+    With masks, each target is blended by its mask with the image of the mean latent.
     """
     encoder, targets, masks = task.encoder, task.images, task.masks
     assert encoder is not None
@@ -111,7 +111,7 @@ def passes(task: InversionTask, num_passes: int) -> Iterator[tuple[Tensor, Tenso
 
 
 def encode_chunks(task: InversionTask) -> Tensor:
-    """Latents (N, ...) that the encoder finds; an iterative one makes `NUM_PASSES` passes."""
+    """Latents (N, ...) predicted by the encoder; an iterative one makes `NUM_PASSES` passes."""
     encoder = check_encoder(task.encoder, task.generator, task.space)
     num_passes = NUM_PASSES if encoder.is_iterative else 1
     parts = [part for _, part in answering(task).chunks()]
@@ -126,24 +126,24 @@ def _check_space(space: LatentSpace) -> None:
 
 
 def answering(task: InversionTask) -> InversionTask:
-    """The same task in the space where its encoder answers: its own, else one whose latents can be brought there."""
+    """The task in the space that its encoder predicts: its own, or else one whose latents can be mapped to it."""
     assert task.encoder is not None
     return replace(task, space=answer_space(task.encoder, task.latent_space) or task.space, start=None)
 
 
 def answer_space(encoder: Encoder, space: LatentSpace) -> Space | None:
-    """Where an encoder answers for a space; None where none of its answers has a way there."""
+    """The space in which an encoder predicts latents for `space`; None if none of its spaces can be mapped there."""
     names = [name for name in encoder.spaces[::-1] if space.reaches(space_named(name))]
     return str(space) if str(space) in names else next(iter(names), None)
 
 
 def _in_space(latents: Tensor, task: InversionTask, space: LatentSpace) -> Tensor:
-    """Latents (N, ...) of the task's space in another one that holds them."""
+    """Latents (N, ...) of the task's space, mapped without loss to another space."""
     return latents if task.space == str(space) else space.from_ws(task.to_ws(latents), task.generator)
 
 
 def check_encoder(encoder: Encoder | None, generator: GeneratorNetwork, space: Space) -> Encoder:
-    """The encoder; UserError unless there is one, made for such a generator, whose answers lead to this space."""
+    """The encoder; UserError unless there is one for such a generator whose predictions can be mapped to the space."""
     if encoder is None:
         raise UserError("This inverter needs an encoder, and the checkpoint has none: train one for its generator.")
     if answer_space(encoder, space_of(space, generator)) is None:

@@ -1,9 +1,9 @@
-"""One folder of inversions: where each image's files are, whether they are complete, and how they are read back.
+"""A folder of inversions: its layout, reading and writing the files of each image, and checking their completeness.
 
-settings.json             what decided the results
+settings.json             the settings that determine the results
 images/NAME.png           the inversion       latents/NAME.safetensors   the latent, written last
-targets/NAME.png          what it aimed at    history/NAME.safetensors   every term at every step
-masks/NAME.png            where, if not everywhere                deltas/NAME.safetensors    what else belongs to it
+targets/NAME.png          the target          history/NAME.safetensors   every term at every step
+masks/NAME.png            the mask, if any                        deltas/NAME.safetensors    the weight delta, if any
 """
 
 import dataclasses
@@ -30,30 +30,30 @@ from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.weight_delta import WeightDelta
 
 SETTINGS_FILE = "settings.json"
-# Names in a latent's metadata: of the image, digest of the target, digest of the mask where there is one, has a delta,
-# digest of all that was written for the image.
+# Keys in a latent's metadata: name of the image, digest of the target, digest of the mask if there is one, path of the
+# delta if there is one, digest of all files of the image.
 IMAGE, TARGET, MASK, DELTA, SEAL = "image", "target", "mask", "delta", "seal"
-_LONGEST = 200  # bytes of a file's name without its ending
+_LONGEST = 200  # bytes of a file name without its extension
 
 
 def output_names(names: Sequence[str]) -> list[str]:
     """Names of the output files without extension: those of the inputs.
 
-    Where two inputs differ in their extension alone, both keep it: `a.jpg` and `a.png` become `a.jpg` and `a.png`
-    (files `a.jpg.png` and `a.png.png`). Names that lead out of the folder are refused, very long ones shortened.
+    Inputs that differ only in their extension keep it: `a.jpg` and `a.png` become `a.jpg` and `a.png` (files
+    `a.jpg.png` and `a.png.png`). Names that lead out of the folder are refused, very long ones shortened.
     """
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"Image names must stay inside the output folder, without '..', got '{name}'.")
     found = [without_extension(name) for name in names]
-    for _ in range(2):  # also where a whole name is the stem of another: a.png, a.jpg, a.png.gif
-        times = Counter(each.casefold() for each in found)  # some file systems do not tell a from A
+    for _ in range(2):  # twice, in case a whole name is the stem of another: a.png, a.jpg, a.png.gif
+        times = Counter(each.casefold() for each in found)  # some file systems ignore case
         found = [name if times[each.casefold()] > 1 else each for name, each in zip(names, found, strict=True)]
     return [_shortened(name) for name in found]
 
 
 def _shortened(name: str) -> str:
-    """A name that leaves room for endings within the 255 bytes that file systems give."""
+    """Shorten a name to leave room for extensions within the 255 bytes that file systems allow."""
     path = PurePosixPath(name)
     kept = path.name.encode()[:_LONGEST].decode(errors="ignore")
     return name if kept == path.name else str(path.with_name(f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"))
@@ -65,31 +65,31 @@ def pixel_digest(pixels: Tensor) -> str:
 
 
 class InversionFolder:
-    """The files of inversions in `folder`, made with the settings of this digest for this generator."""
+    """The files of inversions in `folder`, for a generator and settings given by fingerprint and digest."""
 
     def __init__(self, folder: str | Path, *, fingerprint: str = "", settings_digest: str = "") -> None:
         self.folder, self.fingerprint, self.settings_digest = Path(folder), fingerprint, settings_digest
-        self.video = self.folder / "inversion.mp4"  # how the first batch got better, where it was filmed
+        self.video = self.folder / "inversion.mp4"  # the progress of the first batch, if it was filmed
 
     def path(self, kind: str, name: str) -> Path:
         """The file of one image, see the layout above."""
         return self.folder / kind / f"{name}.{'png' if kind in ('images', 'targets', 'masks') else 'safetensors'}"
 
     def names(self) -> list[str]:
-        """The images that are done, whatever their settings."""
+        """Names of the finished images, whatever their settings."""
         folder, suffix = self.folder / "latents", ".safetensors"
         return sorted(path.relative_to(folder).as_posix().removesuffix(suffix) for path in folder.rglob(f"*{suffix}"))
 
     def require_names(self, names: Mapping[str, str]) -> None:
-        """UserError where the latent of an image lies under another name than in `names`, image -> output name.
+        """UserError if the latent of an image is stored under another name than in `names`, image -> output name.
 
-        That happens where a second image of the same stem came or went; it would stay, and be taken for one more.
+        This happens if a second image of the same stem was added or removed; the stale latent would count as one more.
         """
         for found in sorted({*self.names()} - {*names.values()}):
             path = self.path("latents", found)
             try:
                 image = load_latent(path, fingerprint=None).metadata.get(IMAGE, "")
-            except UserError:  # damaged: nobody takes it for an inversion
+            except UserError:  # damaged, so not counted as an inversion
                 continue
             if image in names:
                 raise UserError(
@@ -98,11 +98,11 @@ class InversionFolder:
                 )
 
     def is_done(self, name: str, target: Tensor, mask: Tensor | None = None, label: Tensor | None = None) -> bool:
-        """Whether all files of an image are here and belong to this target (C, H, W), mask (1, H, W), both uint8, and
+        """Whether all files of an image exist and belong to this target (C, H, W), mask (1, H, W), both uint8, and
         label (c_dim,).
 
-        UserError when they were made with other settings. Damaged files, by a single bit, and those of an image that
-        has changed since, count as missing.
+        UserError if they were made with other settings. Files that are damaged, even by a single bit, or belong to an
+        image that has changed since, count as missing.
         """
         latent = self.path("latents", name)
         try:
@@ -117,16 +117,16 @@ class InversionFolder:
         is_same = (notes.get(TARGET), notes.get(MASK)) == digests and labels[0] == labels[1]
         try:
             return is_same and notes.get(SEAL) in (None, self._seal(name, found))
-        except OSError:  # one of the files is not there
+        except OSError:  # one of the files is missing
             return False
 
     def save(
         self, name: str, latent: Latent, *, image: Tensor, target: Tensor, history: Mapping[str, Tensor],
         mask: Tensor | None = None, delta: WeightDelta | None = None,
     ) -> None:  # fmt: skip
-        """Write all files of one image: uint8 images (C, H, W), terms (steps,); the latent comes last, as a seal.
+        """Write all files of one image: uint8 images (C, H, W), terms (steps,). The latent is written last, as a seal.
 
-        Its notes name target, mask and delta, so that it is not taken for complete without their files.
+        Its metadata names target, mask and delta, so that the image does not count as complete without these files.
         """
         notes = {"settings": self.settings_digest, TARGET: pixel_digest(target)}
         save_png(self.path("targets", name), target)
@@ -155,17 +155,17 @@ class InversionFolder:
         return found.hexdigest()[:16]
 
     def metadata(self, name: str) -> dict[str, str]:
-        """What was noted about an image."""
+        """The metadata of an image's latent."""
         return load_latent(self.path("latents", name), fingerprint=self.fingerprint or None).metadata
 
     def image(self, kind: str, name: str) -> Tensor:
-        """A picture of the images, targets or masks, uint8 (C, H, W)."""
+        """A picture from images, targets or masks, uint8 (C, H, W)."""
         with Image.open(self.path(kind, name)) as file:
             pixels = torch.from_numpy(np.array(file))
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
     def history(self, name: str) -> dict[str, Tensor]:
-        """Term -> (steps,)."""
+        """The history of an image, term -> (steps,)."""
         path = self.path("history", name)
         try:
             return from_bytes(path.read_bytes())
@@ -179,7 +179,7 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What decided the results in a folder; UserError where its file is missing or damaged."""
+    """The settings of the results in a folder; UserError if the file is missing or damaged."""
     path = folder / SETTINGS_FILE
     try:
         return json.loads(path.read_text())
@@ -188,7 +188,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: str = "inversions") -> None:
-    """Write the settings into a new folder; UserError where an old one has others. `noun` is what the folder holds."""
+    """Write the settings to a new folder; UserError if an old one has others. `noun` names the folder's contents."""
     if not (folder / SETTINGS_FILE).is_file():
         write_json(folder / SETTINGS_FILE, settings)
         return

@@ -1,4 +1,4 @@
-"""Initial latents of an inversion: the mean latent, a seed, the best of many samples, or what an encoder says."""
+"""Initial latents of an inversion: the mean latent, a seed, the best of many samples, or an encoder's prediction."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -23,9 +23,9 @@ _CANDIDATES_AT_ONCE = 16
 class Prior(NamedTuple):
     """The latent prior of N images: mean (N, ...) in the space, and total deviation (N,) of one layer.
 
-    For w and w+ the mean w and the root of the expected squared distance from it (NVlabs' w_std). For z and z+, whose
-    mean maps to nothing in particular, the sample whose w is nearest to that mean, and sqrt(z_dim). For
-    whitened spaces it is the mean w as well, so that all begin at the same image, and sqrt(w_dim).
+    For w and w+, the mean w and the root of the expected squared distance from it (NVlabs' w_std). For z and z+, where
+    the mean is not meaningful, the sample whose w is nearest to the mean w, and sqrt(z_dim). For whitened spaces, the
+    mean w, so that all spaces start at the same image, and sqrt(w_dim).
     """
 
     mean: Tensor
@@ -36,9 +36,9 @@ class Prior(NamedTuple):
 def prior(
     generator: GeneratorNetwork, space: LatentSpace, labels: Tensor | None, num: int, *, num_samples: int = 10_000
 ) -> Prior:
-    """The prior of `num` images from samples of z that are always the same, one set per distinct label.
+    """The prior of `num` images, estimated from fixed samples of z for each distinct label.
 
-    A conditional generator without labels (possible past the mapping network) is sampled over its classes evenly.
+    A conditional generator without labels (possible after the mapping network) is sampled evenly over its classes.
     """
     z, found = torch.randn(num_samples, generator.z_dim, generator=rng(123, "prior")), {}
     for members, label in _by_label(labels, num):
@@ -59,12 +59,12 @@ def prior(
 def initial_latents(
     task: InversionTask, prior: Prior, *, init: str, num_candidates: int, weights: Mapping[str, float]
 ) -> Tensor:
-    """Latents (N, ...) to start from: the task's own `start` where it has one.
+    """Latents (N, ...) to start from; the task's own `start` takes precedence.
 
     Args:
-        init: mean, the prior's mean; seed, a random sample per image, from the seed and the image's name; best_of_n, of
-            the mean and `num_candidates` samples the one with the lowest loss for each image (the samples are the same
-            for all images, so that their images are made once per label); encoder, what the task's encoder answers.
+        init: mean, the prior's mean; seed, a random sample per image, from the seed and the image's name; best_of_n,
+            the one with the lowest loss for each image among the mean and `num_candidates` samples (shared by all
+            images, so that their images are computed once per label); encoder, the prediction of the task's encoder.
         weights: of the loss, for best_of_n.
     """
     check_choice("init", init, INITS)
@@ -80,15 +80,15 @@ def initial_latents(
     samples = normal(task.seed, task.names, "start", (task.generator.z_dim,), task.device)
     if not task.latent_space.is_before_mapping:
         labels = [None] * len(samples) if task.labels is None else task.labels.split(1)
-        # One by one: the digits of a matrix product depend on the number of its rows.
+        # One by one: the rounding of a matrix product depends on the number of its rows.
         rows = zip(samples.split(1), labels, strict=True)
         samples = torch.cat([map_samples(task.generator, z, label) for z, label in rows])
-    # One by one too: maps of F/W+ come from convolutions.
+    # Also one by one: maps of F/W+ come from convolutions.
     return torch.cat([task.latent_space.from_vectors(each, task.generator) for each in samples.split(1)])
 
 
 def _best_candidates(objective: Objective, mean: Tensor, num_candidates: int) -> Tensor:
-    """Of the means (N, ...) and so many random samples the ones with the lowest loss, image by image: (N, ...)."""
+    """The latents (N, ...) with the lowest loss per image, among its mean and `num_candidates` random samples."""
     task, best = objective.task, mean.clone()
     generator, space = task.generator, task.latent_space
     z = torch.randn(num_candidates, generator.z_dim, generator=rng(task.seed, "candidates")).to(best)

@@ -1,9 +1,9 @@
 """Inversion by L-BFGS (Liu & Nocedal 1989) with a strong-Wolfe line search, for many independent problems at once.
 
-Each problem has its own memory, step length and stopping rule: one curvature model for a whole batch, as is usual, ties
-its members together. A round evaluates all of them once, each where its own line search asks; whoever finds a step
-starts the next search while others still look. No value is read back from the device. Algorithms and sections are those
-of Nocedal & Wright, Numerical Optimization.
+Each problem has its own memory, step length and stopping rule; the usual single curvature model for a whole batch would
+couple its members. A round evaluates every problem once, at the point its own line search asks for; a problem that has
+found a step starts its next search while others are still searching. No value is read back from the device. Algorithm
+and section numbers refer to Nocedal & Wright, Numerical Optimization.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wplus.inversion.result import CHECK_EVERY, Inversion, where_rows
 from wplus.inversion.task import InversionTask
 
 _C1, _C2 = 1e-4, 0.9  # constants of the strong Wolfe conditions
-_GROW = 4.0  # factor of the next trial while nothing bounds the step from above
+_GROW = 4.0  # growth factor of trial steps while the step has no upper bound
 _MARGIN = 0.1  # interpolated trials keep this share of the bracket away from its ends
 Fields = TypeVar("Fields", "Point", "Bracket")
 
@@ -29,20 +29,20 @@ Fields = TypeVar("Fields", "Point", "Bracket")
 def lbfgs(
     task: InversionTask,
     *,
-    num_steps: int = 250,  # evaluations of generator and loss, the trials of the line searches included
-    memory: int = 10,  # pairs of steps and gradient differences that the curvature model is built from
+    num_steps: int = 250,  # evaluations of generator and loss, including trials of the line searches
+    memory: int = 10,  # pairs of steps and gradient differences kept for the curvature model
     first_step: float = 0.1,  # root mean square, per number, of the very first step and of a restart
-    max_tries: int = 10,  # evaluations per line search; then the best point found is taken, or the memory is dropped
-    tolerance: float = 1e-7,  # an image is done when no number of its gradient is larger
-    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss, and of further ones by name
+    max_tries: int = 10,  # evaluations per line search; then the best point is taken, or the memory is dropped
+    tolerance: float = 1e-7,  # an image is done when no component of its gradient is larger
+    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss, including further ones by name
     init: Literal["mean", "seed", "best_of_n", "encoder"] = "mean",  # mean | seed (random) | best_of_n | encoder
     num_candidates: int = 500,  # samples that best_of_n chooses from
-    restarts: int = 0,  # further attempts from random samples; the one with the lowest loss is kept, image by image
+    restarts: int = 0,  # further attempts from random samples; the one with the lowest loss is kept per image
     early_stop: Mapping[str, float] | None = None,  # or {patience: 50, tolerance: 0.01}, see `EarlyStop`
     noise: Literal["fixed", "optimize"] = "fixed",  # the generator's stored noise | noise maps per image
-    return_best: bool = True,  # the lowest loss of all evaluations; false: where the steps end (NVlabs)
+    return_best: bool = True,  # return the lowest loss of all evaluations; false: the last step (NVlabs)
 ) -> Inversion:
-    """Images -> latents with L-BFGS, every image for itself. UserError for options that do not fit the task."""
+    """Images -> latents with L-BFGS, each image independently. UserError for options that do not fit the task."""
     check_number("memory", memory, lowest=1, whole=True)
     check_number("max_tries", max_tries, lowest=2, whole=True)
     if not first_step > 0:
@@ -90,7 +90,7 @@ def minimise(
     Args:
         evaluate: points (N, D) -> values (N,) and gradients (N, D).
         max_evaluations: calls of `evaluate`; fewer when all problems are done.
-        given_up: asked after every evaluation: a mask (N,) of problems to leave where they are.
+        given_up: called after every evaluation; returns a mask (N,) of problems to stop.
     """
     start = Point(x, *evaluate(x))
     search = QuasiNewton(start, memory=memory, first_step=first_step, max_tries=max_tries, tolerance=tolerance)
@@ -115,8 +115,8 @@ class Point(NamedTuple):
 class Bracket(NamedTuple):
     """The bracket [low, high] of step lengths of N line searches, each field (N,); slopes are along the direction.
 
-    `low` decreases enough (Armijo) and still slopes down, `high` does not decrease enough or slopes up, so that an
-    acceptable step lies between (section 3.5).
+    At `low` the decrease is sufficient (Armijo) and the slope still negative; at `high` the decrease is insufficient or
+    the slope positive, so an acceptable step lies between them (section 3.5).
     """
 
     low: Tensor
@@ -129,7 +129,7 @@ class Bracket(NamedTuple):
 
     @classmethod
     def new(cls, value: Tensor, slope: Tensor) -> Bracket:
-        """A fresh search at step 0, where the functions have this value and slope."""
+        """A new search at step 0, where the functions have this value and slope."""
         zero, infinite = torch.zeros_like(value), torch.full_like(value, float("inf"))
         return cls(zero, value, slope, infinite, infinite, infinite, zero)
 
@@ -140,7 +140,7 @@ class Bracket(NamedTuple):
         return _where(low_enough & (slope < 0), as_low, as_high)
 
     def next_step(self) -> Tensor:
-        """The next trial (N,): further out while the bracket is open, else the minimum of a cubic through its ends."""
+        """The next trial (N,): extrapolated while the bracket is open, else the minimum of a cubic through its ends."""
         width = self.high - self.low
         # The cubic with both ends' values and slopes (equation 3.59).
         d1 = self.low_slope + self.high_slope - 3 * (self.high_value - self.low_value) / width
@@ -157,7 +157,7 @@ def _where(mask: Tensor, a: Fields, b: Fields) -> Fields:
 
 
 class Curvature:
-    """The last `memory` steps and gradient differences of N problems, each with its own count."""
+    """The last `memory` steps and gradient differences of N problems, counted per problem."""
 
     def __init__(self, like: Tensor, memory: int) -> None:
         num, size = like.shape
@@ -168,7 +168,7 @@ class Curvature:
         self._cursor, self.count = torch.zeros_like(self._rows), torch.zeros_like(self._rows)
 
     def add(self, mask: Tensor, step: Tensor, difference: Tensor) -> None:
-        """Remember a step (N, D) and what it did to the gradient, for the problems in `mask` (N,)."""
+        """Store a step (N, D) and the resulting gradient difference for the problems in `mask` (N,)."""
         product = (step * difference).sum(dim=1)
         valid = mask & (product > 1e-10 * step.norm(dim=1) * difference.norm(dim=1))
         new = {self._steps: step, self._differences: difference, self._inverse_product: 1 / product}
@@ -179,7 +179,7 @@ class Curvature:
         self.count = (self.count + valid).clamp_max(self.memory)
 
     def forget(self, mask: Tensor) -> None:
-        """Start afresh for the problems in `mask` (N,)."""
+        """Clear the memory of the problems in `mask` (N,)."""
         self.count = torch.where(mask, 0, self.count)
 
     def descend(self, gradient: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class QuasiNewton:
     """Ask-and-tell minimiser of N functions of D numbers: evaluate `ask()`, `tell` the result, repeat."""
 
     def __init__(self, start: Point, *, memory: int, first_step: float, max_tries: int, tolerance: float) -> None:
-        self.here = self.best = start  # where the running line search began, and the best point it has seen
+        self.here = self.best = start  # start of the current line search, and the best point it has seen
         self.curvature = Curvature(start.x, memory)
         self.first_step, self.max_tries, self.tolerance = first_step, max_tries, tolerance
         self.done = self._is_flat(start.gradient)
@@ -211,24 +211,24 @@ class QuasiNewton:
         self.bracket = Bracket.new(start.value, self.slope)
 
     def ask(self) -> Tensor:
-        """The points (N, D) to evaluate next; those that are done stay where they are."""
+        """The points (N, D) to evaluate next; finished problems stay where they are."""
         return self.here.x + torch.where(self.done, 0, self.step)[:, None] * self.direction
 
     def tell(self, trial: Point) -> None:
-        """Take the evaluated points into account."""
+        """Update the state with the evaluated points."""
         slope = (trial.gradient * self.direction).sum(dim=1)
-        # The strong Wolfe conditions: low enough (Armijo), and flat enough too.
+        # The strong Wolfe conditions: sufficient decrease (Armijo) and a small enough slope.
         bound = self.here.value + _C1 * self.step * self.slope
         low_enough = torch.isfinite(trial.value) & (trial.value <= bound)
         accepted = low_enough & (slope.abs() <= -_C2 * self.slope)
         self.best = _where(low_enough & (trial.value < self.best.value) & ~self.done, trial, self.best)
         self.bracket = self.bracket.narrow(self.step, trial.value, slope, low_enough)
-        # A search ends with a step that is accepted, or with the best one it saw when its tries are spent.
+        # A search ends with an accepted step, or with the best one seen when its tries are used up.
         ended = (accepted | (self.bracket.tries >= self.max_tries)) & ~self.done
         arrived = _where(accepted, trial, self.best)
         stuck = ended & (arrived.value >= self.here.value)
         moved = ended & ~stuck
-        self.done = self.done | (stuck & (self.curvature.count == 0))  # not even the steepest way leads down
+        self.done = self.done | (stuck & (self.curvature.count == 0))  # even steepest descent does not decrease
         self.curvature.forget(stuck)
         self.curvature.add(moved, arrived.x - self.here.x, arrived.gradient - self.here.gradient)
         self.here = _where(moved, arrived, self.here)

@@ -1,4 +1,4 @@
-"""Pivotal tuning leaves other latents alone: a loss that holds their images, and how far these moved all the same.
+"""Locality of pivotal tuning: a loss that keeps images of other latents in place, and how far they moved anyway.
 
 Roich et al. 2021 (2106.05744), section 3.3.
 """
@@ -24,13 +24,13 @@ from wplus.losses.pixel import L2
 from wplus.models.generator import GeneratorNetwork
 
 LOCALITY_WEIGHTS = {"l2": 0.1, "perceptual": 0.1}  # as published
-_AT_ONCE = 8  # images made together, always so many: their digits depend on the size of a batch
+_AT_ONCE = 8  # images per batch, always exactly this many: rounding depends on the batch size
 
 
 class Locality:
-    """The images of other latents are to stay (Roich et al. 2021, section 3.3): one random one every `interval` steps.
+    """Keeps images of other latents in place (Roich et al. 2021, section 3.3), a random one every `interval` steps.
 
-    Arguments as of `pti`, locality_*. The loss is multiplied by the interval, so that the strength stays.
+    Arguments as locality_* of `pti`. The loss is multiplied by the interval, so that its overall strength is the same.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class Locality:
         self._weights = all_loss_weights(self._task, {**LOCALITY_WEIGHTS, **weights})
 
     def distance(self, images: Tensor, ws: Tensor) -> Tensor:
-        """How far images (N, C, R, R) of `ws` are from those that the generator makes of it: (N,)."""
+        """Distance (N,) of images (N, C, R, R) of `ws` from those of the original generator."""
         with torch.no_grad():
             before = self._task.generator.synthesis(ws, noise_mode="const")
         return Objective(replace(self._task, images=before), self._weights).terms(images, [ws])["loss"]
 
     @torch.no_grad()
     def points(self, task: InversionTask, ws: Tensor, num: int) -> Tensor:
-        """ws (num, num_ws, w_dim) on the way from the pivot `ws` (1, num_ws, w_dim) to random samples, `alpha` away.
+        """ws (num, num_ws, w_dim) at distance `alpha` from the pivot `ws` (1, num_ws, w_dim) towards random samples.
 
-        Random by the seed and the name of the task's one image. A sample that is nearer than `alpha` is taken itself:
-        beyond it nothing is known to be an image.
+        Seeded by the task's seed and the name of its single image. A sample closer than `alpha` is used itself, since
+        points beyond it need not give valid images.
         """
         words = (task.names[0], "locality")
         ways = sample_ws(task.generator, num, self.psi, seed=task.seed, words=words) - ws
@@ -66,7 +66,7 @@ class Locality:
 
 
 def sample_ws(generator: GeneratorNetwork, num: int, psi: float, *, seed: int, words: tuple[str, ...]) -> Tensor:
-    """ws (num, num_ws, w_dim) of random z and labels of the data, truncated by psi; random by seed and words."""
+    """ws (num, num_ws, w_dim) of random z and labels of the data, truncated by psi; seeded by `seed` and `words`."""
     average = generator.mapping.w_avg
     z = torch.randn(num, generator.z_dim, generator=rng(seed, *words)).to(average)
     return average + psi * (generator.mapping(z, labels_in_turn(generator, num)) - average)
@@ -74,7 +74,7 @@ def sample_ws(generator: GeneratorNetwork, num: int, psi: float, *, seed: int, w
 
 @torch.no_grad()
 def locality_scores(task: InversionTask, deltas: Sequence[WeightDelta], *, num: int, psi: float) -> dict[str, Score]:
-    """How far each delta moved the images of `num` seeded samples, on average: by term, each (N,); none for num=0."""
+    """Mean distance by which each delta moved the images of `num` seeded samples: term -> (N,); empty for num=0."""
     if num < 1:
         return {}
     generator, perceptual = task.generator, task.perceptual

@@ -1,4 +1,4 @@
-"""The objective of an inversion: a loss per image of its params, a latent and perhaps noise maps."""
+"""The objective of an inversion: the loss of each image as a function of its latent and, optionally, noise maps."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from wplus.latents.space import LatentSpace
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 
-_PIXELS = ("l1", "l2")  # cheap: recorded whatever their weight
+_PIXELS = ("l1", "l2")  # cheap, so recorded regardless of their weight
 IMAGE_WEIGHTS = {
     "l1": 0.0,  # mean absolute difference of pixels in [-1, 1]
-    "l2": 10.0,  # mean squared one; on cats at 32 px 10 ends with lower pixel errors than 1
+    "l2": 10.0,  # mean squared difference; on cats at 32 px, 10 ends with lower pixel errors than 1
     "perceptual": 1.0,
 }
 LOSS_WEIGHTS = {
     **IMAGE_WEIGHTS,
-    "delta": 0.0,  # squared distance of the latent from where it started, summed over its numbers
-    "noise": 1e5,  # autocorrelation of the noise maps, where these are optimised (NVlabs' value)
+    "delta": 0.0,  # squared distance of the latent from its starting point, summed over its numbers
+    "noise": 1e5,  # autocorrelation of the noise maps, if these are optimised (NVlabs' value)
     "prior": 0.0,  # distance of w, or of w+ averaged over layers, from the latent distribution, see `Whitened`
 }
-_SMALLEST_MAP = 8  # px; the pyramid of the noise regulariser ends there
+_SMALLEST_MAP = 8  # px; last level of the noise regulariser's pyramid
 
 
 def image_terms(task: InversionTask) -> dict[str, ImageDistance]:
-    """What compares two images, by name: l1, l2, perceptual where there is one, and the further losses."""
+    """Distances between two images, by name: l1, l2, perceptual if there is one, and the further losses."""
     taken = next((name for name in task.losses if name in LOSS_WEIGHTS), None)
     if taken is not None:
         raise UserError(f"The name of a further loss must be a new one, got '{taken}'.")
@@ -40,9 +40,9 @@ def image_terms(task: InversionTask) -> dict[str, ImageDistance]:
 
 
 def all_loss_weights(task: InversionTask, given: Mapping[str, float]) -> dict[str, float]:
-    """The weight of each term of the loss: of `LOSS_WEIGHTS` and, 0 by default, of each of `task.losses`.
+    """The weight of each loss term: those of `LOSS_WEIGHTS` and, 0 by default, of `task.losses`, updated by `given`.
 
-    UserError for an unknown name, a bad value, and weights that have no effect or make no loss.
+    UserError for an unknown name, a bad value, and weights that have no effect or leave no image term.
     """
     weights = {**LOSS_WEIGHTS, **dict.fromkeys(task.losses, 0.0)}
     for name, value in given.items():
@@ -63,25 +63,25 @@ def all_loss_weights(task: InversionTask, given: Mapping[str, float]) -> dict[st
 
 
 def objectives(task: InversionTask, weights: Mapping[str, float]) -> list[tuple[Tensor, Objective]]:
-    """Row numbers and objective of each chunk of the images."""
+    """Row indices and objective of each chunk of the images."""
     return [(rows, Objective(part, weights)) for rows, part in task.chunks()]
 
 
 class Objective:
     """Per-image loss of params [variables (N, ...), *noise maps (N, 1, r, r)]; images of a batch never mix.
 
-    The variables of a space are its latents, or latents over its scale (`InversionTask.to_latents`).
+    The variables of a space are its latents, or latents divided by its scale (`InversionTask.to_latents`).
 
-    Without noise maps the generator's stored noise is used, so that the loss is a deterministic function. With masks
-    every image term is a mean over the mask. Where a mask is 0, target and image are both made grey: nets look further
-    than a pixel, and what lies outside must not matter. Weights are those of `all_loss_weights`.
+    Without noise maps the generator's stored noise is used, so the loss is deterministic. With masks, every image term
+    is a mean over the mask, and both target and image are set to grey where a mask is 0: nets have large receptive
+    fields, and pixels outside the mask must have no influence. Weights are those of `all_loss_weights`.
     """
 
     def __init__(self, task: InversionTask, weights: Mapping[str, float]) -> None:
         self.task, self.weights = task, weights
         terms = image_terms(task).items()
         self.compared = {name: term for name, term in terms if name in _PIXELS or weights[name] > 0}
-        self.anchor: Tensor | None = None  # variables (N, ...) that the delta term pulls to
+        self.anchor: Tensor | None = None  # variables (N, ...) that the delta term pulls towards
         with torch.no_grad():
             self._target_features = self._features(task.images, task.masks)
 
@@ -116,7 +116,7 @@ class Objective:
         return {name: term.features(seen) for name, term in self.compared.items()}
 
     def _image_terms(self, features: Mapping[str, list[Tensor]], rows: slice) -> dict[str, Tensor]:
-        """Terms that compare images with the targets in `rows`, one to one or all with a single one."""
+        """Terms comparing images with the targets in `rows`, one to one or all with a single target."""
         masks = None if self.task.masks is None else self.task.masks[rows]
         targets = {name: [each[rows] for each in found] for name, found in self._target_features.items()}
         return {name: term.distance(features[name], targets[name], masks) for name, term in self.compared.items()}
@@ -134,27 +134,27 @@ def synthesize(task: InversionTask, params: Sequence[Tensor]) -> Tensor:
 
 
 def renormalize(params: Sequence[Tensor], space: LatentSpace) -> list[Tensor]:
-    """Params as the generator sees them, differentiable: z (in z+ that of every layer) on its sphere, noise white."""
+    """Params as passed to the generator, differentiable: z (each layer's z in z+) on its sphere, noise normalised."""
     latents = on_sphere(params[0]) if space.is_before_mapping else params[0]
     return [latents, *map(white, params[1:])]
 
 
 def on_sphere(z: Tensor, eps: float = 1e-8) -> Tensor:
-    """z (..., z_dim) at mean square 1: there a normal prior has its mass, and the mapping scales it so anyway."""
+    """Scale z (..., z_dim) to mean square 1, where a normal prior concentrates; the mapping network does so anyway."""
     return z * (z.square().mean(dim=-1, keepdim=True) + eps).rsqrt()
 
 
 def white(noise: Tensor, eps: float = 1e-12) -> Tensor:
-    """Maps (N, 1, r, r) with mean 0 and mean square 1, each image's on its own (StyleGAN2, appendix D)."""
+    """Normalise maps (N, 1, r, r) to mean 0 and mean square 1, per image (StyleGAN2, appendix D)."""
     centred = noise - noise.mean(dim=(1, 2, 3), keepdim=True)
     return centred * (centred.square().mean(dim=(1, 2, 3), keepdim=True) + eps).rsqrt()
 
 
 def autocorrelation(noise: Sequence[Tensor]) -> Tensor:
-    """The noise regulariser of StyleGAN2 (appendix D), (N,): squared correlation with the map moved by a pixel.
+    """The noise regulariser of StyleGAN2 (appendix D), (N,): squared correlation with the map shifted by one pixel.
 
-    Summed over maps (N, 1, r, r), both axes, and a pyramid of each map down to 8 px. The squares are those of each
-    image's own mean; averaging over the batch first, as is sometimes done, would tie the images together.
+    Summed over maps (N, 1, r, r), both axes, and a pyramid of each map down to 8 px. Means are taken per image before
+    squaring; averaging over the batch first, as is sometimes done, would couple the images.
     """
     total = noise[0].new_zeros(len(noise[0]))
     for level in noise:

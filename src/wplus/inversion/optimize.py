@@ -19,9 +19,9 @@ from wplus.inversion.task import InversionTask
 from wplus.latents.labels import labels_in_turn
 from wplus.latents.w_stats import map_samples
 
-_NUM_PAIRS, _PAIRS_AT_ONCE = 128, 8  # of latent and target that the preconditioner is found on
-_APART = 0.5  # of latent and target, in deviations of single numbers: as far as a search is on its way
-_LARGEST_PART = 1024  # numbers of a part of a flat code for which axes are found; their search costs the cube
+_NUM_PAIRS, _PAIRS_AT_ONCE = 128, 8  # pairs of latent and target used to estimate the preconditioner
+_APART = 0.5  # distance of latent and target, in deviations of single numbers: typical of a search in progress
+_LARGEST_PART = 1024  # largest part of a flat code for which axes are computed, at cubic cost
 Axes = Tensor | list[tuple[int, Tensor | None]] | None
 _known_axes: weakref.WeakKeyDictionary[Any, dict[Any, Axes]] = weakref.WeakKeyDictionary()
 
@@ -31,25 +31,25 @@ def optimize(
     task: InversionTask,
     *,
     num_steps: int = 1000,  # updates; one evaluation of generator and loss each
-    lr: float = 0.3,  # peak of its schedule; NVlabs have 0.1 for w, but with few steps more gets further
-    lr_rampup: float = 0.05,  # share of the steps over which it rises from 0, linearly
-    lr_rampdown: float = 0.25,  # share of the steps over which it falls to 0 at the end, as a cosine
+    lr: float = 0.3,  # peak of the schedule; NVlabs use 0.1 for w, but with few steps a higher rate gets further
+    lr_rampup: float = 0.05,  # share of the steps over which it rises linearly from 0
+    lr_rampdown: float = 0.25,  # share of the steps over which it decays to 0 at the end, as a cosine
     latent_noise: float = 0.05,  # on the latent at the first step, in total deviations of the prior; 0: none
-    latent_noise_length: float = 0.75,  # share of the steps after which that noise has faded, quadratically
-    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss, and of further ones by name
+    latent_noise_length: float = 0.75,  # share of the steps over which that noise decays to 0, quadratically
+    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss, including further ones by name
     init: Literal["mean", "seed", "best_of_n", "encoder"] = "mean",  # mean | seed (random) | best_of_n | encoder
     num_candidates: int = 500,  # samples that best_of_n chooses from
-    restarts: int = 0,  # further attempts from random samples; the one with the lowest loss is kept, image by image
+    restarts: int = 0,  # further attempts from random samples; the one with the lowest loss is kept per image
     early_stop: Mapping[str, float] | None = None,  # or {patience: 50, tolerance: 0.01}, see `EarlyStop`
     preconditioner: Literal["none", "gradients"] = "none",  # coordinates for Adam: the latent's, or `gradient_axes`
     noise: Literal["fixed", "optimize"] = "fixed",  # the generator's stored noise | noise maps per image
-    return_best: bool = True,  # the lowest loss of all evaluations; false: where the steps end (NVlabs)
+    return_best: bool = True,  # return the lowest loss of all evaluations; false: the last step (NVlabs)
 ) -> Inversion:
-    """Images -> latents with Adam, every image for itself: a batch of N gives what N single runs give.
+    """Images -> latents with Adam, each image independently: a batch of N gives the same results as N single runs.
 
-    z (in z+ that of every layer) lives on the sphere of mean square 1 and is put back there after every step. With
-    `early_stop` an image's learning rate has not come down yet when it ends: for starts that are near. UserError for
-    options that do not fit the task.
+    z (each layer's z in z+) is constrained to the sphere of mean square 1 and projected back onto it after every step.
+    With `early_stop`, an image may finish before its learning rate has decayed, so use it for starts close to the
+    solution. UserError for options that do not fit the task.
     """
     check_choice("preconditioner", preconditioner, ("none", "gradients"))
     if not lr > 0:
@@ -70,11 +70,12 @@ def optimize(
 def adam(
     problem: Problem, *, lr: Callable[[float], float], latent_noise: Callable[[float], float], axes: Axes
 ) -> list[Tensor]:
-    """Where Adam ends along `axes`; learning rate and noise, in deviations of the prior, by the share of the steps."""
+    """Final parameters of Adam along `axes`; `lr` and `latent_noise` (in deviations of the prior) are functions of the
+    share of steps done."""
     rotated = functools.partial(rotate, axes=axes, chunks=problem.rows)
     unrotated = functools.partial(rotate, axes=transposed(axes), chunks=problem.rows)
     task, params, record = problem.task, problem.params, problem.record
-    w, noise_maps = params[0], params[1:]  # w, or what is searched for in another space
+    w, noise_maps = params[0], params[1:]  # w, or the variables of another space
     w_noise = NormalStream(task.seed, task.names, "code noise", w.shape[1:], task.device)
     w_std = problem.prior.std.view(-1, *[1] * (w.ndim - 1))
     w_rotated = rotated(w)
@@ -85,7 +86,7 @@ def adam(
         t = step / problem.num_steps
         optimizer.param_groups[0]["lr"] = lr(t)
 
-        # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %: not to settle in the first hollow.
+        # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %, to escape poor local minima.
         strength = latent_noise(t)
         noisy = w + w_noise.next() * (w_std * strength) if strength > 0 else w
 
@@ -95,8 +96,8 @@ def adam(
         for noise_map, gradient in zip(noise_maps, noise_grads, strict=True):
             noise_map.grad = gradient
 
-        # Step, then z back onto its sphere and noise to mean 0, mean square 1: no change to the loss, but to the size
-        # of the next step. Images that are done stay as they are.
+        # Step, then project z back onto its sphere and noise to mean 0 and mean square 1, which does not change the
+        # loss but affects the size of the next step. Finished images stay as they are.
         before = [param.clone() for param in params]
         optimizer.step()
         w.copy_(unrotated(w_rotated))
@@ -109,22 +110,22 @@ def adam(
 
 
 def lr_multiplier(t: float, *, rampup: float, rampdown: float) -> float:
-    """Of the learning rate at the share t of the steps: linear ramp-up, cosine ramp-down."""
+    """Learning rate multiplier at the share t of the steps: linear ramp-up, cosine ramp-down."""
     up = min(1.0, t / rampup) if rampup > 0 else 1.0
     down = min(1.0, (1 - t) / rampdown) if rampdown > 0 else 1.0
     return up * (0.5 - 0.5 * math.cos(math.pi * down))
 
 
 def latent_noise_multiplier(t: float, *, length: float) -> float:
-    """Strength of the noise on the latent: falls with the square of the time, reaches 0 at `length`."""
+    """Strength of the noise on the latent: decays quadratically and reaches 0 at `length`."""
     return max(0.0, 1 - t / length) ** 2 if length > 0 else 0.0
 
 
 def rotate(latents: Tensor, axes: Axes, chunks: Sequence[Tensor]) -> Tensor:
-    """Latents (N, D) or (N, L, D) in coordinates along `axes`, columns of (D, D) or (L, D, D); None: as they are.
+    """Latents (N, D) or (N, L, D) in coordinates along `axes`, columns of (D, D) or (L, D, D); None: unchanged.
 
-    Those of a flat code are a list, one entry for each of its parts. In chunks of rows, so that a batch does not change
-    their bits. The transposed axes rotate back.
+    The axes of a flat code are a list with one entry per part. Computed in chunks of rows, so that results do not
+    depend on the batch bit for bit. The transposed axes rotate back.
     """
     if axes is None:
         return latents
@@ -135,24 +136,24 @@ def rotate(latents: Tensor, axes: Axes, chunks: Sequence[Tensor]) -> Tensor:
 
 
 def transposed(axes: Axes) -> Axes:
-    """Axes that rotate back."""
+    """The axes that rotate back."""
     if isinstance(axes, list):
         return [(size, None if each is None else each.mT) for size, each in axes]
     return None if axes is None else axes.mT
 
 
 def gradient_axes(objective: Objective) -> Axes:
-    """Principal axes of a loss' gradients by the latent, layer by layer: (D, D), in z+ and w+ (num_ws, D, D).
+    """Principal axes of a loss' gradients with respect to the latent, per layer: (D, D), in z+ and w+ (num_ws, D, D).
 
-    Of a flat code, as of s and f/w+, part by part; parts of more than 1024 numbers, as maps are, stay as they are.
+    For a flat code (s, f/w+) they are computed per part; parts of more than 1024 numbers, such as maps, are left alone.
 
-    Adam divides every coordinate's gradient by its own size, which helps where coordinates are the directions in which
-    the loss is steep and flat. Those of w are not: an image depends on a few combinations of them strongly, on others
-    hardly. The eigenvectors of the gradients' covariance are (as in Shampoo and SOAP for weights, Gupta et al. 2018,
+    Adam normalises the gradient of each coordinate, which helps if coordinates are aligned with the steep and flat
+    directions of the loss. Those of w are not: an image depends strongly on a few combinations of them and hardly on
+    others. The eigenvectors of the gradients' covariance are (as in Shampoo and SOAP for weights, Gupta et al. 2018,
     Vyas et al. 2024): 200 steps from an encoder's latent get closer to held-out cats than 1000 in w's coordinates.
 
-    They depend on generator and loss alone: found once, on images that the generator itself draws, at latents half a
-    deviation away from theirs, and kept as long as the generator lives.
+    They depend only on generator and loss: they are estimated once, on the generator's own images, at latents half a
+    deviation away from the true ones, and cached for the lifetime of the generator.
     """
     task = objective.task
     terms = (task.perceptual, *task.losses.values())
@@ -182,7 +183,7 @@ def _principal(gradients: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _samples(task: InversionTask) -> tuple[Tensor, Tensor | None]:
-    """Random latents (_NUM_PAIRS, ...) of the space, and the classes that a conditional generator draws them from."""
+    """Random latents (_NUM_PAIRS, ...) of the space, and their labels for a conditional generator."""
     generator, labels = task.generator, labels_in_turn(task.generator, _NUM_PAIRS)
     z = torch.randn(_NUM_PAIRS, generator.z_dim, generator=rng(123, "basis")).to(task.device)
     space = task.latent_space
@@ -191,7 +192,7 @@ def _samples(task: InversionTask) -> tuple[Tensor, Tensor | None]:
 
 
 def _gradients(objective: Objective, true: Tensor, near: Tensor, labels: Tensor | None) -> Tensor:
-    """Gradients of the loss at latents `near` for the images of `true`."""
+    """Gradients of the loss at latents `near`, with the images of `true` as targets."""
     task = objective.task
     blank = torch.zeros(len(true), *task.images.shape[1:], device=true.device)
     task = replace(task, images=blank, names=(), labels=labels, masks=None)

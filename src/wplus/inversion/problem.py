@@ -1,4 +1,4 @@
-"""The problem of an inverter by optimisation: parameters of N images, the loss of each, and the best that was found."""
+"""The optimisation problem of an inverter: parameters of N images, the loss of each, and the best ones found."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from wplus.inversion.task import InversionTask, Progress
 class Problem:
     """The parameters of N images, [variables (N, ...), *noise maps (N, 1, r, r)], and the loss of each.
 
-    A minimiser is a function that takes the problem, evaluates `params`, or others like them, with `evaluate`, and
-    returns where it ended; `solve` calls it for every start. Arguments as in `wplus.inversion.optimize.optimize`.
+    A minimiser is a function that takes the problem, starts from `params`, calls `evaluate`, and returns its final
+    parameters; `solve` calls it for every start. Arguments as in `wplus.inversion.optimize.optimize`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Problem:
         self._start(attempt=0)
 
     def _start(self, attempt: int) -> None:
-        """Begin from `init`, or for a further attempt from a random sample, with randomness of its own."""
+        """Start from `init`, or on further attempts from a random sample with its own randomness."""
         if attempt:
             seed = rng(self._first_task.seed, f"restart {attempt}").initial_seed()
             self.task = replace(self._first_task, seed=seed, start=None)
@@ -53,7 +53,7 @@ class Problem:
         latents = initial_latents(
             task, self.prior, init=self._init, num_candidates=self._num_candidates, weights=self.weights
         )
-        # White noise for every layer of every image, as NVlabs' projector starts.
+        # White noise for every layer of every image, like the start of NVlabs' projector.
         shapes = [] if self._noise == "fixed" else task.generator.synthesis.noise_shapes
         noise = [
             normal(task.seed, task.names, f"noise {i}", (1, *shape), task.device) for i, shape in enumerate(shapes)
@@ -65,7 +65,7 @@ class Problem:
         self.record = Record(self.num_steps, len(latents), self.params)
 
     def evaluate(self, params: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Loss (N,) of params and its gradient for each of them; recorded, and told to the callback."""
+        """Loss (N,) of params and its gradients; the evaluation is recorded and passed to the callback."""
         found = [self._evaluate_chunk(*chunk, params) for chunk in self._chunks]
         all_terms, all_gradients, all_images = zip(*found, strict=True)
         terms = {name: self.task.join([one[name] for one in all_terms]) for name in all_terms[0]}
@@ -112,7 +112,7 @@ class Problem:
 
     @torch.no_grad()
     def _attempt(self, minimise: Callable[[Problem], Sequence[Tensor]]) -> _Attempt:
-        """Where the minimiser ended, or with `return_best` the best that was ever evaluated."""
+        """The minimiser's final parameters, or with `return_best` the best ones ever evaluated."""
         params = self.renormalize(minimise(self))
         images, loss = self._look(params)
         if self.return_best:
@@ -132,7 +132,7 @@ class Problem:
 
 
 class _Attempt(NamedTuple):
-    """What one start led to, every entry by image."""
+    """The result of one start, per image."""
 
     loss: Tensor  # (N,)
     params: list[Tensor]

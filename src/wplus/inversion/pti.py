@@ -1,8 +1,8 @@
-"""Pivotal tuning: a latent first, then the generator's weights, for one image alone (Roich et al. 2021, 2106.05744).
+"""Pivotal tuning: find a latent, then tune the generator's weights for that one image (Roich et al. 2021, 2106.05744).
 
-What is saved per image is its latent and a low-rank change of the weights (`weight_delta`); the latent alone shows what
-the generator makes of it untuned. Only the synthesis network is tuned: the pivot stands after the mapping network.
-Images of other latents are held where they were (locality), and how far they moved is measured.
+Each image is saved as its latent and a low-rank change of the weights (`weight_delta`); the latent alone gives the
+untuned reconstruction. Only the synthesis network is tuned: the pivot lies after the mapping network. Images of other
+latents are kept in place by a locality loss, and how far they moved is measured.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ _PREFIX = "synthesis."
 def pti(
     task: InversionTask,
     *,
-    pivot: Inverter = optimize,  # finds the latents, with its options bound
+    pivot: Inverter = optimize,  # inverter that finds the latents, with its options bound
     num_steps: int = 350,  # updates of the weights, at most
     lr: float = 1e-3,  # of Adam; constant
-    rank: int = 4,  # of the change of each weight matrix, see `no_change`
+    rank: int = 4,  # rank of the change of each weight matrix, see `no_change`
     loss_weights: Mapping[str, float] = IMAGE_WEIGHTS,  # of the image terms
-    stop_at: float | None = 0.06,  # perceptual distance that is good enough; null: all steps
-    locality_interval: int | None = 4,  # steps from one to the next that hold another image in its place; null: none
-    locality_weights: Mapping[str, float] = LOCALITY_WEIGHTS,  # of these images' terms
-    locality_alpha: float = 30.0,  # how far from the pivot these images are, over all layers together
-    locality_psi: float = 0.5,  # truncation of the samples in whose direction they are
-    num_others: int = 16,  # samples that say how far other images moved: locality_* in the table; 0: not measured
+    stop_at: float | None = 0.06,  # perceptual distance at which tuning stops; null: all steps
+    locality_interval: int | None = 4,  # the locality loss is applied every so many steps; null: never
+    locality_weights: Mapping[str, float] = LOCALITY_WEIGHTS,  # of the terms of the locality loss
+    locality_alpha: float = 30.0,  # distance of its latents from the pivot, over all layers together
+    locality_psi: float = 0.5,  # truncation of the random samples towards which these latents lie
+    num_others: int = 16,  # samples used to measure how far other images moved, locality_* in the table; 0: none
     others_psi: float = 0.7,  # their truncation
 ) -> Inversion:
-    """Images -> latents and, in `deltas`, a `WeightDelta` each. The images are those of latent and delta together.
+    """Images -> latents and, in `deltas`, a `WeightDelta` for each. Images are rendered from latent and delta together.
 
-    Every image has a generator of its own, so that they are tuned one after the other. The mean distances that other
-    images moved are the scores `locality_l2` and `locality_` with the perceptual's name.
+    Each image gets its own generator, so images are tuned one after the other. The mean distances by which other images
+    moved are the scores `locality_l2` and `locality_` plus the name of the perceptual loss.
     """
     check_number("num_steps", num_steps, lowest=1, whole=True)
     check_number("rank", rank, lowest=1, whole=True)
@@ -72,7 +72,7 @@ def pti(
     tuned, seconds = [], []
     for row, objective in enumerate(objectives):
         began, mine = now(task.device), torch.tensor([row])
-        with torch.no_grad():  # one by one: the mapping's digits depend on the batch
+        with torch.no_grad():  # one by one: the mapping's rounding depends on the batch
             ws = task.select(mine).to_ws(found.latents[mine])
         noise = None if found.noise is None else [layer[mine] for layer in found.noise]
         tuner = Tuner(objective, ws, noise, locality=locality)
@@ -100,7 +100,7 @@ def _check_space(space: LatentSpace, pivot: Inverter) -> None:
 
 
 class Tuned(NamedTuple):
-    """What tuning found for one image: changes by parameter, the image (1, C, R, R), terms (steps,) on the CPU."""
+    """Result of tuning for one image: changes by parameter, the image (1, C, R, R), terms (steps,) on the CPU."""
 
     changes: dict[str, Parts]
     image: Tensor
@@ -108,9 +108,9 @@ class Tuned(NamedTuple):
 
 
 class Tuner:
-    """Tunes the generator for the one image of `objective`, its latent ws (1, num_ws, w_dim) and noise maps fixed.
+    """Tunes the generator for the single image of `objective`, with its latent ws (1, num_ws, w_dim) and noise fixed.
 
-    Without noise maps the stored noise is used; `locality` holds other images.
+    Without noise maps the stored noise is used; `locality` keeps other images in place.
     """
 
     def __init__(
@@ -125,21 +125,21 @@ class Tuner:
         self, num_steps: int, *, lr: float, rank: int, stop_at: float | None,
         tell: Callable[[int, Tensor, Tensor], object],
     ) -> Tuned:  # fmt: skip
-        """Adam on the changes. Kept is what first reached the threshold, or else what had the lowest loss.
+        """Run Adam on the changes; returns the first ones to reach the threshold, otherwise those of the lowest loss.
 
-        `tell` gets the number of each step, from 1, the loss (1,) and the image.
+        `tell` is called with the number of each step, from 1, the loss (1,) and the image.
         """
         draws = rng(self._task.seed, self._task.names[0], "factors")
         changes = {key: no_change(parameter, rank, draws) for key, parameter in self._frozen.items()}
         params = [part.requires_grad_() for parts in changes.values() for part in parts]
         adam, record = torch.optim.Adam(params, lr=lr), Record(num_steps, 1, params)
-        # Step -> another latent (1, num_ws, w_dim) whose image is to stay.
+        # Step -> another latent (1, num_ws, w_dim) whose image must not change.
         steps = [] if self._locality is None else range(0, num_steps, self._locality.interval)
         points = [] if self._locality is None else self._locality.points(self._task, self._ws, len(steps)).split(1)
         held = dict(zip(steps, points, strict=True))
 
         def keep(terms: Mapping[str, Tensor]) -> None:
-            """The params if no loss was lower, or if they are the first to reach the threshold: the end."""
+            """Keep params of the lowest loss so far; the first ones to reach the threshold are kept and end the run."""
             record.consider(terms["loss"].detach(), params)
             if stop_at is not None:
                 reached = terms["perceptual"].detach() <= stop_at
@@ -171,7 +171,7 @@ class Tuner:
         return Tuned(named, image, {name: rows[:, 0].cpu() for name, rows in record.finished_history().items()})
 
     def _evaluate(self, changes: Mapping[str, Parts], other: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the image, with "locality" where another latent is given, and the image."""
+        """Loss terms of the image, including "locality" if another latent is given, and the image."""
         images = self._synthesize(changes, self._ws if other is None else torch.cat([self._ws, other]))
         terms = self._objective.terms(images[:1], [self._ws])
         if self._locality is not None and other is not None:
@@ -179,7 +179,7 @@ class Tuner:
         return terms, images[:1].detach()
 
     def _synthesize(self, changes: Mapping[str, Parts], ws: Tensor) -> Tensor:
-        """Images of the tuned network: the first, of the pivot, with its own noise, others with the stored one."""
+        """Images of the tuned network: the first, of the pivot, with its own noise, others with the stored noise."""
         parameters = {key: changed(self._frozen[key], parts) for key, parts in changes.items()}
         if self._noise is None:
             return functional_call(self._network, parameters, (ws,), {"noise_mode": "const"})
@@ -189,7 +189,7 @@ class Tuner:
 
 
 def _joined(pivot: Mapping[str, Tensor], tuning: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """History of the pivot (steps, N), then that of the tuning; NaN where one of them lacks a term."""
+    """History of the pivot (steps, N), followed by that of the tuning; NaN if one of them lacks a term."""
     tuned = {name: torch.stack([one[name] for one in tuning], dim=1) for name in tuning[0]}
     lengths = [len(next(iter(terms.values()), ())) for terms in (pivot, tuned)]
     absent = [torch.full((length, len(tuning)), float("nan")) for length in lengths]
@@ -198,7 +198,7 @@ def _joined(pivot: Mapping[str, Tensor], tuning: Sequence[Mapping[str, Tensor]])
 
 
 class _Watch:
-    """Tells the caller of both phases as one: a step is an evaluation of one image, of which one of the pivot is N."""
+    """Reports both phases to the caller as one: a step is the evaluation of one image, so a pivot step counts as N."""
 
     def __init__(self, task: InversionTask, tuning_steps: int) -> None:
         self._callback, self._num, self._tuning_steps = task.callback, len(task.images), tuning_steps
@@ -210,7 +210,7 @@ class _Watch:
         self._tell(progress.step * self._num, progress.loss, progress.images)
 
     def tuning(self, row: int) -> Callable[[int, Tensor, Tensor], None]:
-        """What hears of the steps of one image."""
+        """The callback for the steps of one image."""
 
         def heard(step: int, loss: Tensor, image: Tensor) -> None:
             self._loss[row], self.images[row] = loss[0], image[0]

@@ -1,4 +1,4 @@
-"""Report on a folder of inversions: scores image by image, convergence, images side by side, a video."""
+"""Report on a folder of inversions: scores per image, convergence, images side by side, a video."""
 
 import itertools
 import json
@@ -55,18 +55,18 @@ LATENT_ERROR = MetricInfo(
     "samples of the prior are 1.4 apart.",
     direction="lower",
 )
-_SCORE = "score "  # begins the names of scores in a latent's metadata
-_TERMS = {"loss": "loss", "l2": "L2 (mean squared error)", "perceptual": "perceptual"}  # of which curves are drawn
+_SCORE = "score "  # prefix of the names of scores in a latent's metadata
+_TERMS = {"loss": "loss", "l2": "L2 (mean squared error)", "perceptual": "perceptual"}  # terms whose curves are drawn
 _MAX_CURVES, _MAX_ROWS, _IMAGES_PER_ROW = 64, 16, 4
 
 
 def scores(
     found: Inversion, task: InversionTask, terms: Mapping[str, ImageDistance], true_ws: Tensor | None = None
 ) -> dict[str, Score]:
-    """Column -> numbers (N,): `image_scores` of the images as they are stored, rounded to 8 bits, and all else.
+    """Column -> numbers (N,): `image_scores` of the images as stored, rounded to 8 bits, and all other scores.
 
-    With true ws (N, num_ws, w_dim) comes `latent_error`, where the space has ws: a w and the same w in every layer of
-    w+ have one.
+    Given true ws (N, num_ws, w_dim), adds `latent_error` for spaces that have ws; a w and the same w in every layer of
+    w+ have equal errors.
     """
     columns = image_scores(to_float(to_uint8(found.images)), task.images, terms, task.masks)
     space, generator = task.latent_space, task.generator
@@ -85,7 +85,7 @@ def scores(
 
 @torch.no_grad()
 def _style_distances(latents: Tensor, task: InversionTask) -> Tensor:
-    """(N,), one by one: the digits of a matrix product depend on the number of its rows."""
+    """Style distances (N,), one by one: the rounding of a matrix product depends on the number of its rows."""
     space, generator, stats = task.latent_space, task.generator, style_stats(task.generator)
     labels = [None] * len(latents) if task.labels is None else task.labels.split(1)
     rows = zip(latents.split(1), labels, strict=True)
@@ -95,7 +95,7 @@ def _style_distances(latents: Tensor, task: InversionTask) -> Tensor:
 def with_marks(
     columns: Mapping[str, Score], terms: Mapping[str, ImageDistance], saw: Collection[str]
 ) -> dict[str, Score]:
-    """The same, columns of nets that have taught the generator marked (`wplus.pretrained.seen`)."""
+    """The same columns, with those of nets used to train the generator marked (`wplus.pretrained.seen`)."""
     seen = {f"{kind}{term.name}" for term in terms.values() if is_seen(term.provenance, saw)
             for kind in ("", "similarity_", "locality_")}  # fmt: skip
     return {f"{name}{SUFFIX}" if name in seen else name: score for name, score in columns.items()}
@@ -105,9 +105,9 @@ def with_marks(
 def image_scores(
     images: Tensor, targets: Tensor, terms: Mapping[str, ImageDistance], masks: Tensor | None = None
 ) -> dict[str, Score]:
-    """Column -> numbers (N,) of images and targets (N, C, R, R) in [-1, 1], under masks (N, 1, R, R) where given.
+    """Column -> numbers (N,) of images and targets (N, C, R, R) in [-1, 1], within masks (N, 1, R, R) if given.
 
-    With `l2` comes `psnr_db`.
+    `l2` is accompanied by `psnr_db`.
     """
     if masks is not None:
         images, targets = images * (masks > 0), targets * (masks > 0)
@@ -121,7 +121,7 @@ def image_scores(
 
 
 def score_notes(columns: Mapping[str, Score], row: int) -> dict[str, str]:
-    """The scores of one image as a latent's metadata, which `read_table` reads."""
+    """The scores of one image as metadata of a latent, to be read by `read_table`."""
     return {
         f"{_SCORE}{name}": json.dumps({"value": score.values[row].item(), **asdict(score.info)})
         for name, score in columns.items()
@@ -129,7 +129,7 @@ def score_notes(columns: Mapping[str, Score], row: int) -> dict[str, str]:
 
 
 def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
-    """The scores in the metadata of latents, by image."""
+    """The table of scores, by image, stored in the metadata of latents."""
     info: dict[str, MetricInfo] = {}
     rows: dict[str, dict[str, float]] = {image: {} for image in notes}
     for image, note in notes.items():
@@ -142,10 +142,9 @@ def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
 
 @torch.no_grad()
 def read_ground_truth(folder: str | Path, names: Sequence[str], models: Models) -> dict[str, Tensor]:
-    """True ws (num_ws, w_dim) from the latents in `folder` that are called like the images, of any space with a way to
-    w+.
+    """True ws (num_ws, w_dim) from the latents in `folder` named like the images, in any space that maps to w+.
 
-    UserError for one that is missing or belongs to another generator.
+    UserError for a latent that is missing or belongs to another generator.
     """
     paths = {name: [Path(folder) / f"{name}{suffix}" for suffix in SUFFIXES] for name in names}
     files = {name: next((path for path in each if path.is_file()), None) for name, each in paths.items()}
@@ -160,9 +159,9 @@ def report(
     store: InversionFolder, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker,
     has_pictures: bool = True,
 ) -> Table:  # fmt: skip
-    """Write table.csv, table.json, convergence.png and grid.png for the images that are done, and track them.
+    """Write table.csv, table.json, convergence.png and grid.png for the finished images, and track them.
 
-    Without pictures there are the tables alone: drawing takes longer than a pass of an encoder.
+    Without pictures only the tables are written: drawing takes longer than a pass of an encoder.
     """
     table = read_table({name: store.metadata(name) for name in names})
     if not names:
@@ -186,7 +185,7 @@ def report(
 
 
 def read_history(store: InversionFolder, names: Sequence[str]) -> dict[str, Tensor]:
-    """Term -> (steps, N) of the first images; one that ended sooner repeats its last value."""
+    """Term -> (steps, N) of the first images; shorter histories repeat their last value."""
     histories = [store.history(name) for name in names[:_MAX_CURVES]]
     terms = [term for term in histories[0] if all(term in history for history in histories)]
     found = {}
@@ -199,9 +198,9 @@ def read_history(store: InversionFolder, names: Sequence[str]) -> dict[str, Tens
 
 
 def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:
-    """convergence.png and grid.png over several folders, label -> folder, of the images that all of them have.
+    """Draw convergence.png and grid.png for several folders, label -> folder, over the images they have in common.
 
-    Histories may have any length. The grid has a row for each image: the target, and each folder's inversion.
+    Histories may differ in length. The grid has one row per image: the target, then the inversion from each folder.
     """
     stores = {label: InversionFolder(folder) for label, folder in folders.items()}
     common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))
@@ -216,7 +215,7 @@ def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path
 
 
 def draw_grid(store: InversionFolder, names: Sequence[str]) -> Path:
-    """grid.png: the first images, each target beside its inversion, four of them in a row under their names."""
+    """Draw grid.png: the first images, each target beside its inversion, four per row under their names."""
     shown = names[:_MAX_ROWS]
     groups = [shown[first : first + _IMAGES_PER_ROW] for first in range(0, len(shown), _IMAGES_PER_ROW)]
     kinds = {"targets": "target", "images": "inversion"}
@@ -227,10 +226,10 @@ def draw_grid(store: InversionFolder, names: Sequence[str]) -> Path:
 def plot_convergence(
     histories: Mapping[str, Mapping[str, Tensor]], path: Path, *, terms: Sequence[str] = tuple(_TERMS)
 ) -> Path:
-    """Terms over the steps: a panel per term that any entry has, a colour per entry of `histories` (a space, a method).
+    """Plot terms over steps: one panel per term that occurs, one colour per entry of `histories` (a space, a method).
 
     histories: label -> term -> (steps, N), with any number of steps each. Thin lines are images, thick ones their
-    geometric mean, on a logarithmic axis; where there is a single evaluation (an encoder) the mean is a line across.
+    geometric mean, on a logarithmic axis; for a single evaluation (an encoder) the mean is a horizontal line.
     """
     from matplotlib.figure import Figure  # slow to import, needed here only
     from matplotlib.ticker import LogLocator
@@ -251,7 +250,7 @@ def plot_convergence(
 
 
 def _draw(axes: "Axes", values: np.ndarray, colour: str, label: str) -> None:
-    """values (steps, N); zeros cannot be drawn on a logarithmic axis and are lifted to the smallest float32."""
+    """Draw values (steps, N); zeros, which a logarithmic axis cannot show, are replaced by the smallest float32."""
     positive = np.maximum(np.where(np.isfinite(values), values, np.nan), np.finfo(np.float32).tiny)
     mean = np.exp(np.log(positive).mean(axis=1))
     if len(values) == 1:
@@ -263,22 +262,22 @@ def _draw(axes: "Axes", values: np.ndarray, colour: str, label: str) -> None:
 
 
 class InversionVideo(Mp4Writer):
-    """A callback that writes an mp4, frame by frame: a tile for each image, target on the left, image on the right.
+    """A callback that writes an mp4 frame by frame: one tile per image, target on the left, inversion on the right.
 
-    Steps between the frames cost nothing; a frame waits for the device. With restarts one attempt follows the other;
-    the result comes last and stays for a second.
+    Steps between frames cost nothing; each frame waits for the device. Restarts follow one another; the result is shown
+    last, for one second.
     """
 
     MAX_IMAGES = 8  # of the batch
     MAX_FRAMES = 120  # evenly spaced over the steps
-    _FPS, _SECONDS = 30.0, 4.0  # few steps are stretched to, and many steps squeezed into, so many seconds
+    _FPS, _SECONDS = 30.0, 4.0  # the duration to which any number of steps is stretched or compressed
 
     def __init__(self, path: str | Path, targets: Tensor) -> None:
         super().__init__(path, upscale=1)
         self._targets = as_uint8(targets[: self.MAX_IMAGES]).cpu()
 
     def __call__(self, progress: Progress) -> None:
-        """Add a frame when this step is one of the evenly spaced ones."""
+        """Add a frame if this step is one of the evenly spaced ones."""
         num_frames = min(self.MAX_FRAMES, progress.num_steps)
         self.fps = min(self._FPS, max(1.0, num_frames / self._SECONDS))
         before, now = ((step * num_frames) // progress.num_steps for step in (progress.step - 1, progress.step))

@@ -1,6 +1,6 @@
-"""Results of inverters, and the record of the way there: history, best parameters, images that are done.
+"""Results of inverters and the record of their progress: history, best parameters, finished images.
 
-Nothing here waits for the device at every step.
+Nothing here synchronises with the device at every step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.latents.weight_delta import WeightDelta
 
-CHECK_EVERY = 16  # evaluations after which the device is asked whether all images are done; changes no result
+CHECK_EVERY = 16  # evaluations between checks, which wait for the device, whether all images are done; changes no result
 
 
 class Score(NamedTuple):
-    """A number per image (N,), and what it means."""
+    """A number per image (N,), and its meaning."""
 
     values: Tensor
     info: MetricInfo
@@ -28,17 +28,17 @@ class Score(NamedTuple):
 class Inversion:
     """Latents of N images, and how they were found."""
 
-    latents: Tensor  # (N, ...) of the space that was asked for
+    latents: Tensor  # (N, ...) in the requested space
     images: Tensor  # (N, C, R, R), the generator's images of the latents, and of the deltas where there are any
-    noise: list[Tensor] | None  # one (N, 1, r, r) per noise layer where noise was optimised; None: the stored noise
+    noise: list[Tensor] | None  # one (N, 1, r, r) per noise layer if noise was optimised; None: the stored noise
     history: dict[str, Tensor]  # term -> (steps, N) on the CPU: "loss" and each term, unweighted, at every evaluation
     seconds: Tensor  # (N,) wall time of the batch divided by N
     deltas: Sequence[WeightDelta] | None = None  # changes of the generator's weights, one per image
-    scores: Mapping[str, Score] = field(default_factory=dict)  # by name, what else the inverter measured
+    scores: Mapping[str, Score] = field(default_factory=dict)  # further measurements of the inverter, by name
 
 
 def where_rows(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Rows of `a` (N, ...) where the mask (N,) is set, else those of `b`."""
+    """Rows of `a` (N, ...) where the mask (N,) is set, elsewhere those of `b`."""
     return torch.where(mask.view([-1, *[1] * a.ndim][: a.ndim]), a, b)
 
 
@@ -50,14 +50,14 @@ class Record:
         self.history: dict[str, Tensor] = {}  # term -> (num_steps, N) on the device, filled row by row
         self.best = [param.detach().clone() for param in params]  # those at the lowest loss
         self.lowest = params[0].new_full((num,), float("inf"))  # (N,) loss so far
-        # (N,): images that are done and stay as they are, however long others take.
+        # (N,): finished images, which stay as they are however long others take.
         self.frozen = torch.zeros_like(self.lowest, dtype=torch.bool)
 
     @torch.no_grad()
     def add(self, terms: Mapping[str, Tensor], params: Sequence[Tensor]) -> None:
-        """One evaluation: its terms, each (N,), and the parameters that they belong to.
+        """Record one evaluation: its terms, each (N,), and the parameters they belong to.
 
-        Frozen images, and all of them for a term that is missing, repeat their last value.
+        Frozen images repeat their last value, as do all images for a missing term.
         """
         for name in terms if self.step == 0 else self.history:
             if self.step == 0:
@@ -70,7 +70,7 @@ class Record:
 
     @torch.no_grad()
     def consider(self, loss: Tensor, params: Sequence[Tensor]) -> None:
-        """Keep the parameters of the images whose loss (N,) is lower than all before."""
+        """Keep the parameters of images whose loss (N,) is the lowest so far."""
         better = loss < self.lowest
         self.lowest = torch.where(better, loss, self.lowest)
         for best, param in zip(self.best, params, strict=True):
@@ -81,20 +81,20 @@ class Record:
         self.frozen = self.frozen | done
 
     def is_over(self) -> bool:
-        """Whether all images are frozen; asked of the device every `CHECK_EVERY` evaluations, else False."""
+        """Whether all images are frozen; only checked every `CHECK_EVERY` evaluations, otherwise False."""
         return self.step % CHECK_EVERY == 0 and bool(self.frozen.all())
 
     def finished_history(self) -> dict[str, Tensor]:
-        """The history; steps that were not needed repeat the last one that was."""
+        """The history; unused steps repeat the last one taken."""
         for rows in self.history.values():
             rows[self.step :] = rows[self.step - 1]
         return self.history
 
 
 class EarlyStop:
-    """An image is done when its best loss has not fallen by the share `tolerance` for `patience` evaluations.
+    """Stops an image when its best loss has not fallen by the share `tolerance` for `patience` evaluations.
 
-    `like` is a tensor (N,); UserError for a rule that lacks one of both, or for one out of its range.
+    `like` is a tensor (N,); UserError for a rule that lacks either entry or has one out of range.
     """
 
     def __init__(self, rule: Mapping[str, float], like: Tensor) -> None:
@@ -105,7 +105,7 @@ class EarlyStop:
         self._reference, self._waited = torch.full_like(like, float("inf")), torch.zeros_like(like, dtype=torch.int64)
 
     def done(self, loss: Tensor) -> Tensor:
-        """Take one evaluation (N,) into account; the images that are done (N,)."""
+        """Update with the losses (N,) of one evaluation; returns a mask (N,) of the images that are done."""
         improved = loss < self._reference * (1 - self._tolerance)
         self._reference = torch.where(improved, loss, self._reference)
         self._waited = torch.where(improved, 0, self._waited + 1)

@@ -1,4 +1,4 @@
-"""A set of images in, a folder of inversions out: resumable, every image's files written whole or not at all."""
+"""Invert a set of images into a folder: resumable, with the files of each image written atomically."""
 
 import contextlib
 from collections.abc import Sequence
@@ -33,17 +33,17 @@ from wplus.tracking import Tracker
 class FolderInversion:
     """The inversion of all images into `output_dir` (see `folder` for its layout).
 
-    Constructing it checks everything and refuses, with a UserError, what cannot work: among others a folder that holds
-    inversions with other settings. `run` then goes on with the images that are missing; the batch size may change.
+    The constructor validates everything and raises a UserError for anything that cannot work, such as a folder of
+    inversions with other settings. `run` then processes the images that are missing; the batch size may change.
 
     Args:
-        models: latents are bound to its generator's fingerprint; its encoder, if any, is offered to the inverter.
+        models: latents are bound to its generator's fingerprint; its encoder, if any, is passed to the inverter.
         invert: an inverter with its options bound, see `wplus.inversion.task`.
-        masks: where the images count, uint8 (N, 1, R, R), 255 is fully; None: everywhere.
+        masks: weights of the pixels, uint8 (N, 1, R, R), 255 is full weight; None: all pixels.
         batch_size: images that are inverted, and then written, together; None: as many as are computed at once.
-        label: of all images for a conditional generator, a class number or a vector; None: the labels of `images`.
-        ground_truth: folder of the images' true latents, where they are known: adds the score `latent_error`.
-        video: keep: films the first batch that is inverted, see `InversionVideo`, if that was not done before.
+        label: for all images of a conditional generator, a class number or a vector; None: the labels of `images`.
+        ground_truth: folder of the images' true latents, if they are known: adds the score `latent_error`.
+        video: keep: films the first batch, see `InversionVideo`, unless a video exists.
         shared: further fields of `InversionTask`, such as perceptual, losses and seed.
     """
 
@@ -89,17 +89,16 @@ class FolderInversion:
         self.done = [self._is_done(index) for index in range(len(self.names))]
 
     def _check_masks(self) -> None:
-        """Some terms take none: refused before any work."""
+        """Raise an error before any work if a loss term does not support masks."""
         device = self.task.generator.mapping.w_avg.device
         image = torch.zeros(1, *self.task.images.shape[1:], device=device)
         for term in self.terms.values():
             term(image, image, torch.ones_like(image[:, :1]))
 
     def run(self, tracker: Tracker | None = None, *, has_pictures: bool = True) -> Table:
-        """Invert what is missing and return the scores of all images; the tracker gets them and, with `has_pictures`,
-        the images.
+        """Invert the missing images and return the scores of all; scores, and with `has_pictures` images, are tracked.
 
-        Interrupted, it leaves complete files of the images that are done, and their table.
+        If interrupted, it leaves complete files and a table of the finished images.
         """
         missing = [index for index, is_done in enumerate(self.done) if not is_done]
         try:
@@ -113,7 +112,7 @@ class FolderInversion:
         return table
 
     def _run_batch(self, indices: Sequence[int], progress: Bar) -> None:
-        """Invert the images with these numbers, and store them."""
+        """Invert the images with these indices and store the results."""
         pixels, masks = self._pixels(indices)
         device, names = self.task.generator.mapping.w_avg.device, [self.names[index] for index in indices]
         task = replace(
@@ -127,7 +126,7 @@ class FolderInversion:
                 video = stack.enter_context(InversionVideo(self.store.video, task.images))
             steps = _Steps(progress, len(indices), video)
             found = self.invert(replace(task, callback=steps))
-            steps.reach(1.0)  # steps that were not needed are done too
+            steps.reach(1.0)  # skipped steps count as done
             if video is not None:
                 video.finish(found.images)
         self._store(task, found, indices, pixels, masks)
@@ -135,7 +134,7 @@ class FolderInversion:
     def _store(
         self, task: InversionTask, found: Inversion, indices: Sequence[int], pixels: Tensor, masks: Tensor | None
     ) -> None:
-        """The files of every image of a batch, whole ones; pixels uint8 (B, C, R, R), masks uint8 (B, 1, R, R)."""
+        """Write the files of all images of a batch; pixels uint8 (B, C, R, R), masks uint8 (B, 1, R, R)."""
         names = list(task.names)
         true_ws = None if self.true_ws is None else torch.stack([self.true_ws[name] for name in names])
         columns = with_marks(scores(found, task, self.terms, true_ws), self.terms, self.saw)
@@ -155,7 +154,7 @@ class FolderInversion:
             self.done[index] = True
 
     def _pixels(self, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """uint8 images (B, C, R, R) and, where there are any, masks (B, 1, R, R)."""
+        """uint8 images (B, C, R, R) and, if there are any, masks (B, 1, R, R)."""
         numbers = torch.tensor(indices)
         return self.images.batch(numbers)[0], None if self.masks is None else self.masks[numbers]
 
@@ -166,7 +165,7 @@ class FolderInversion:
 
 
 class _Steps:
-    """A callback: moves a bar of images by the share of a batch's steps that are done, and feeds a video."""
+    """A callback that advances a bar over images by the share of a batch's steps done, and feeds a video."""
 
     def __init__(self, progress: Bar, num: int, video: InversionVideo | None) -> None:
         self._progress, self._num, self._video, self._share = progress, num, video, 0.0
@@ -177,14 +176,14 @@ class _Steps:
             self._video(step)
 
     def reach(self, share: float) -> None:
-        """Move the bar, forwards alone."""
+        """Advance the bar to this share; it never moves back."""
         if share > self._share:
             self._progress.update(self._num * (share - self._share))
             self._share = share
 
 
 def choose_labels(images: ImageSet, generator: GeneratorNetwork, label: Label) -> Tensor | None:
-    """Labels (N, c_dim) of the images for a conditional generator: `label` for all, or their own; else None."""
+    """Labels (N, c_dim) of the images for a conditional generator: `label` for all, or their own; otherwise None."""
     chosen = read_label(label, generator)
     if chosen is not None or not generator.c_dim:
         return None if chosen is None else chosen.expand(len(images.names), -1)

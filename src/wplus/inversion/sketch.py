@@ -1,8 +1,8 @@
-"""From a sketch to an image: only what was drawn is asked for, and the generator makes the rest.
+"""From a sketch to an image: only the drawn pixels are matched, and the generator fills in the rest.
 
-The task of CMU 16-726 (learning-image-synthesis), with three things against what goes wrong there: terms are means over
-what was drawn, so that a small sketch counts as much as a large one; what was left open is held weakly to the average
-image, which gives a blob an outline; the prior term keeps the latent where the generator has learned something.
+The task of CMU 16-726 (learning-image-synthesis), with three remedies for its failures: terms are means over the drawn
+pixels, so that a small sketch counts as much as a large one; open pixels are pulled weakly towards the average image,
+which gives a blob an outline; the prior term keeps the latent in the region the generator was trained on.
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,24 @@ from wplus.losses.shape_style import Shape
 from wplus.models.generator import GeneratorNetwork
 
 SKETCH_WEIGHTS = {"l1": 0.0, "l2": 10.0, "perceptual": 2.0, "shape": 30.0, "delta": 0.0, "prior": 0.3}
-_NUM_SAMPLES, _PSI = 256, 0.7  # images that the average is taken of, and their truncation
+_NUM_SAMPLES, _PSI = 256, 0.7  # images in the average, and their truncation
 _CHUNK = 16
 
 
 def sketch(
     task: InversionTask,
     *,
-    num_steps: int = 300,  # updates, by Adam
-    lr: float = 0.3,  # peak of its schedule
-    loss_weights: Mapping[str, float] = SKETCH_WEIGHTS,  # `shape`: where edges are; `prior`, in w: it remains a cat
-    open_share: float = 0.2,  # of all weight, for what was left open: it is held to the average image; below 1
+    num_steps: int = 300,  # updates by Adam
+    lr: float = 0.3,  # peak of the schedule
+    loss_weights: Mapping[str, float] = SKETCH_WEIGHTS,  # `shape`: positions of edges; `prior`, of w: keeps it a cat
+    open_share: float = 0.2,  # of all weight, for open pixels, pulled towards the average image; below 1
     init: Literal["mean", "seed", "best_of_n", "encoder"] = "mean",  # mean | seed (random) | best_of_n | encoder
     num_candidates: int = 500,  # samples that best_of_n chooses from
-    restarts: int = 0,  # further attempts: of several cats that fit the sketch, the one that fits it best
+    restarts: int = 0,  # further attempts; of several cats that fit the sketch, the best fit is kept
 ) -> Inversion:
-    """Sketches -> latents, by Adam. The task's masks say how much each pixel was meant: the sketches' opacity.
+    """Sketches -> latents with Adam. The task's masks, the opacity of the sketches, weight the pixels.
 
-    In z and z+ every latent is one of the prior, and that term is left out. UserError without masks.
+    In z and z+ every latent lies in the prior, so that term is dropped. UserError without masks.
     """
     if task.masks is None:
         raise UserError("inverter=sketch needs masks, got none: add masks=alpha, and leave what is open transparent.")
@@ -58,11 +58,11 @@ def sketch(
 
 
 def completed(targets: Tensor, masks: Tensor, average: Tensor, open_share: float) -> tuple[Tensor, Tensor]:
-    """Sketches (N, C, R, R) on the average image, and how much each pixel of them counts, at most 1: (N, 1, R, R).
+    """Sketches (N, C, R, R) composited onto the average image, and pixel weights of at most 1: (N, 1, R, R).
 
-    What was drawn weighs 1 - open_share in all, by its masks (N, 1, R, R), and what was left open weighs open_share,
-    however large they are. A pixel of both aims at the mean by weight, which is what both squared differences together
-    do; so a thin paint keeps its colour.
+    Drawn pixels have total weight 1 - open_share, distributed by their masks (N, 1, R, R), and open pixels open_share,
+    regardless of their areas. The target of a partly drawn pixel is the weighted mean of both, which minimises the sum
+    of their squared differences, so thin paint keeps its colour.
     """
     area = masks.mean(dim=(1, 2, 3), keepdim=True)
     drawn = (1 - open_share) * masks / area.clamp_min(1e-6)
@@ -74,9 +74,9 @@ def completed(targets: Tensor, masks: Tensor, average: Tensor, open_share: float
 
 @torch.no_grad()
 def average_images(generator: GeneratorNetwork, labels: Tensor | None) -> Tensor:
-    """The average of images of samples that are always the same: (1, C, R, R), or (N, C, R, R) by labels (N, c_dim).
+    """The average image of a fixed set of samples: (1, C, R, R), or (N, C, R, R) by labels (N, c_dim).
 
-    It has the colours that images have on average where they have them, and no edges of one image.
+    It has the average colours at each position, without the edges of any single image.
     """
     z, mean = torch.randn(_NUM_SAMPLES, generator.z_dim, generator=rng(123, "average picture")), generator.mapping.w_avg
     distinct, group = ([None], None) if labels is None else labels.unique(dim=0, return_inverse=True)

@@ -1,7 +1,7 @@
-"""Inversion in two searches: in w or w+, then from what was found there in the space that was asked for.
+"""Inversion in two stages: first in w or w+, then, starting from that result, in the requested space.
 
-How S and F/W+ are searched (BDInvert, Kang et al. 2021; Barbershop, Zhu et al. 2021): a space of many numbers goes
-astray from the mean, and stays near the generator's images when it begins at the best w+.
+The usual way to search S and F/W+ (BDInvert, Kang et al. 2021; Barbershop, Zhu et al. 2021): in a high-dimensional
+space, a search from the mean goes astray, while one from the best w+ stays near the generator's images.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ from wplus.latents.space import LatentSpace, Space, space_named
 def staged(
     task: InversionTask,
     *,
-    first: Inverter = optimize,  # in w+, or w where the space has one vector for all layers
-    second: Inverter = optimize,  # in the space that was asked for; its term `delta` is the distance from the first
+    first: Inverter = optimize,  # in w+, or in w if the space has one vector for all layers
+    second: Inverter = optimize,  # in the requested space; its term `delta` is the distance from the first result
 ) -> Inversion:
-    """Images -> latents of the second search; its history follows that of the first. UserError in z and z+."""
+    """Images -> latents of the second search; its history is appended to that of the first. UserError in z and z+."""
     before = replace(task, space=first_space(task.latent_space), start=None)
     steps = [_num_steps(each) for each in (first, second)]
     found = first(replace(before, callback=_heard(task.callback, 0, sum(steps))))
@@ -38,7 +38,7 @@ def staged(
 
 
 def first_space(space: LatentSpace) -> Space:
-    """w+, or w where the space has one vector for all layers; UserError where there is no way from these."""
+    """w+, or w if the space has one vector for all layers; UserError if these cannot be mapped to the space."""
     name = "w+" if space.of_layers else "w"
     if not space.reaches(space_named(name)):
         raise UserError(f"inverter=staged begins in {name}, from which no way leads to {space}: choose another.")
@@ -56,7 +56,7 @@ def _num_steps(search: Inverter) -> int:
 
 
 def _heard(callback: Callback | None, before: int, num_steps: int) -> Callable[[Progress], object] | None:
-    """What one search tells, as steps of both."""
+    """A callback that reports the steps of one search as steps of both."""
     if callback is None:
         return None
     return lambda told: callback(told._replace(step=before + told.step, num_steps=num_steps))

@@ -1,7 +1,8 @@
-"""The task that every inverter is given.
+"""The task passed to every inverter.
 
-An inverter is a function `invert(task: InversionTask, *, <its own options>) -> Inversion` and a YAML in
-configs/inverter that names it. What all of them share is a field of the task: one added here reaches them all.
+An inverter is a function `invert(task: InversionTask, *, <its own options>) -> Inversion` with a YAML in
+configs/inverter that names it. Inputs shared by all inverters are fields of the task; a field added here reaches them
+all.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ Inverter = Callable[..., Inversion]
 
 
 class Progress(NamedTuple):
-    """What a callback gets; tensors live on the device, reading their values waits for it."""
+    """Argument of a callback. Tensors are on the device; reading their values synchronises with it."""
 
-    step: int  # from 1; steps that turn out not to be needed are skipped
+    step: int  # from 1; steps that turn out to be unnecessary are skipped
     num_steps: int
     loss: Tensor  # (N,)
     images: Tensor  # (N, C, R, R)
@@ -41,24 +42,24 @@ Callback = Callable[[Progress], object]
 
 @dataclass(frozen=True)
 class InversionTask:
-    """Images to invert into one latent space, and all that an inverter may use for it.
+    """Images to invert into one latent space, and everything an inverter may use to do so.
 
-    UserError where images, masks or labels do not fit the generator.
+    UserError if images, masks or labels do not fit the generator.
     """
 
-    generator: GeneratorNetwork  # is not changed
+    generator: GeneratorNetwork  # never modified
     images: Tensor  # targets (N, C, R, R) in [-1, 1] at the generator's resolution
     space: Space
-    perceptual: ImageDistance | None = None  # term `perceptual` of the loss; None where its weight is 0
+    perceptual: ImageDistance | None = None  # the loss term `perceptual`; None if its weight is 0
     losses: Mapping[str, ImageDistance] = field(default_factory=dict)  # further image terms of the loss by name
-    seed: int = 0  # with an image's name the source of all its randomness, so that the batch does not change its result
-    names: Sequence[str] = ()  # N names; the images' numbers by default
+    seed: int = 0  # with an image's name, determines all its randomness: results do not depend on the batch
+    names: Sequence[str] = ()  # N names; the images' indices by default
     labels: Tensor | None = None  # (N, c_dim) one-hot, for a conditional generator
-    masks: Tensor | None = None  # (N, 1, R, R) in [0, 1], how much each pixel counts; None: all alike
-    encoder: Encoder | None = None  # one of this generator
-    start: Tensor | None = None  # latents (N, ...) of the space, to begin from in the place of what `init` says
-    # Images computed at once, always so many, so that the batch does not change an image's bits; None: by device and
-    # resolution. Memory depends on it, not on N.
+    masks: Tensor | None = None  # (N, 1, R, R) in [0, 1], the weight of each pixel; None: all equal
+    encoder: Encoder | None = None  # one trained for this generator
+    start: Tensor | None = None  # latents (N, ...) of the space to start from, overriding `init`
+    # Images computed at once, always exactly this many, so that results do not depend on the batch bit for bit; None:
+    # chosen by device and resolution. It determines memory, N does not.
     chunk_size: int | None = None
     callback: Callback | None = None  # called with a `Progress` after every step
 
@@ -79,16 +80,16 @@ class InversionTask:
 
     @functools.cached_property
     def latent_space(self) -> LatentSpace:
-        """What `space` stands for."""
+        """The space named `space`."""
         return space_of(self.space, self.generator)
 
     @property
     def device(self) -> torch.device:
-        """Where the images are, and all that is computed."""
+        """The device of the images and of all computations."""
         return self.images.device
 
     def settings(self) -> dict[str, Any]:
-        """What decides the results of all images alike, as plain values."""
+        """The settings that determine the results of all images, as plain values."""
         return {
             "space": self.space,
             "seed": self.seed,
@@ -99,51 +100,52 @@ class InversionTask:
         }
 
     def select(self, rows: Tensor) -> InversionTask:
-        """The task of the images with these numbers."""
+        """The task restricted to the images with these indices."""
         names = [self.names[row] for row in rows.tolist()]
         labels, masks, start = (None if x is None else x[rows] for x in (self.labels, self.masks, self.start))
         return replace(self, images=self.images[rows], names=names, labels=labels, masks=masks, start=start)
 
     def chunks(self) -> list[tuple[Tensor, InversionTask]]:
-        """Row numbers and task of every `chunk_size` images; copies of the last image fill the last chunk. Where the
-        device decides, a GPU's chunk is no larger than there are images: its kernels promise no bits anyway."""
+        """Row indices and task for each chunk of `chunk_size` images; copies of the last image fill the last chunk. If
+        the size is chosen by device, chunks on a GPU never exceed the number of images: its kernels do not guarantee
+        bitwise reproducibility anyway."""
         size = resolve_chunk_size(self.chunk_size, self.generator.resolution, self.device)
         if self.chunk_size is None and self.device.type != "cpu":
             size = max(1, min(size, len(self.images)))
         return [(rows, self.select(rows)) for rows in chunk_rows(len(self.images), size, self.device)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """What was computed of the chunks, as (N, ...)."""
+        """Concatenate per-chunk results to (N, ...), dropping the padding."""
         return torch.cat(list(parts))[: len(self.images)]
 
     def to_ws(self, latents: Tensor) -> Tensor:
-        """Latents (N, ...) of the space -> ws (N, num_ws, w_dim), differentiable; UserError where there is no way."""
+        """Latents (N, ...) of the space -> ws (N, num_ws, w_dim), differentiable; UserError if there is no such map."""
         return to_ws(latents, self.space, self.generator, labels=self.labels)
 
     def decode(self, latents: Tensor) -> Tensor | Styles:
-        """Latents (N, ...) of the space -> what synthesis draws from, differentiable."""
+        """Latents (N, ...) of the space -> the input of synthesis, differentiable."""
         return decode(latents, self.space, self.generator, labels=self.labels)
 
     def to_latents(self, variables: Tensor) -> Tensor:
-        """What a search moves (N, ...) -> latents: both are one but where the space has a scale."""
+        """Search variables (N, ...) -> latents: the same, unless the space has a scale."""
         scale = self.latent_space.scale(self.generator)
         return variables if scale is None else variables * scale
 
     def to_variables(self, latents: Tensor) -> Tensor:
-        """Latents (N, ...) -> what a search moves: latents over the space's scale."""
+        """Latents (N, ...) -> search variables: latents divided by the space's scale."""
         scale = self.latent_space.scale(self.generator)
         return latents if scale is None else latents / scale
 
 
 def needs_encoder(invert: Inverter) -> Inverter:
-    """Marks an inverter that cannot do without an encoder."""
+    """Mark an inverter that requires an encoder."""
     invert.needs_encoder = True  # type: ignore[attr-defined]
     return invert
 
 
 def for_spaces(check: Callable[[LatentSpace, Mapping[str, Any]], object]) -> Callable[[Inverter], Inverter]:
-    """Marks an inverter that is not for every space: `check`, which gets its options too, raises a UserError for those
-    that it is not for."""
+    """Mark an inverter that does not support every space: `check(space, options)` raises a UserError for unsupported
+    ones."""
 
     def mark(invert: Inverter) -> Inverter:
         invert.check_space = check  # type: ignore[attr-defined]
@@ -153,14 +155,14 @@ def for_spaces(check: Callable[[LatentSpace, Mapping[str, Any]], object]) -> Cal
 
 
 def check_inverter(invert: Callable[..., Any], space: LatentSpace) -> None:
-    """UserError where an inverter is not for a space; costs nothing."""
+    """UserError if an inverter does not support a space; costs nothing."""
     function, options = unwrapped(invert)
     if hasattr(function, "check_space"):
         function.check_space(space, options)
 
 
 def uses_encoder(invert: Inverter) -> bool:
-    """Whether an inverter, or one among its options, starts from an encoder or cannot do without."""
+    """Whether an inverter, or one among its options, starts from an encoder or requires one."""
     function, options = unwrapped(invert)
     inner = [each for each in options.values() if callable(each)]
     marked = getattr(function, "needs_encoder", False) or options.get("init") == "encoder"
@@ -168,8 +170,8 @@ def uses_encoder(invert: Inverter) -> bool:
 
 
 def describe(invert: Callable[..., Any]) -> dict[str, Any]:
-    """The function behind an inverter, path or metric and the values of its options, defaults included; UserError for a
-    wrong one. An option that is a function itself is described in turn."""
+    """The function behind an inverter, path or metric and the values of its options, defaults included; UserError for
+    an unknown option. Options that are functions are described recursively."""
     function, options = unwrapped(invert)
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     parameters = inspect.signature(function).parameters
@@ -182,7 +184,7 @@ def describe(invert: Callable[..., Any]) -> dict[str, Any]:
 
 
 def unwrapped(invert: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function behind partials, and what they bind."""
+    """The function behind nested partials, and the keywords they bind."""
     options: dict[str, Any] = {}
     while isinstance(invert, functools.partial):
         options = {**invert.keywords, **options}

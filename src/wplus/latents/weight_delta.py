@@ -93,8 +93,8 @@ def changed(parameter: Tensor, parts: Parts) -> Tensor:
 def no_change(parameter: Tensor, rank: int, rng: torch.Generator) -> Parts:
     """Parts of a zero change to start tuning from: of the given rank, or dense if that takes no more numbers.
 
-    U is zero and V is normal with variance 1 / rank. A step on U then moves the weights (of scale 1 in equalised layers)
-    as far as the same step on the weights themselves would.
+    U is zero and V is normal with variance 1 / rank. A step on U then moves the weights, which have scale 1 in
+    equalised layers, as far as the same step on the weights themselves would.
     """
     rows, columns = parameter.shape[:1].numel(), parameter.shape[1:].numel()
     if parameter.ndim < 2 or rank * (rows + columns) >= rows * columns:
