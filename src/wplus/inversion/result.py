@@ -14,7 +14,7 @@ from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.latents.weight_delta import WeightDelta
 
-CHECK_EVERY = 16  # evaluations between checks, which wait for the device, whether all images are done; changes no result
+CHECK_EVERY = 16  # evaluations between checks whether all images are done, which wait for the device
 
 
 class Score(NamedTuple):

@@ -1,4 +1,4 @@
-"""Base classes of discriminators: images and labels to logits, and what training and metrics may ask besides."""
+"""Base classes of discriminators: images and labels to logits, and the further interface for training and metrics."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from wplus.models.network import Network, class_named
 
 
 class DiscriminatorNetwork(Network):
-    """A discriminator: images and labels to logits; a subclass implements `logits`."""
+    """A discriminator: images and labels to logits. Subclasses implement `logits`."""
 
-    of_pixels: ClassVar[bool] = True  # judges the pixels themselves, so that heads may stand beside it
-    logit_layer: ClassVar[str] = ""  # the linear layer whose output, without labels, is the logit
+    of_pixels: ClassVar[bool] = True  # operates on pixels, so that further heads can be added to it
+    logit_layer: ClassVar[str] = ""  # name of the linear layer that outputs the logit, without labels
 
     def __init__(self, *, resolution: int, c_dim: int, img_channels: int) -> None:
         super().__init__()
@@ -35,28 +35,29 @@ class DiscriminatorNetwork(Network):
 
     @property
     def pixel_part(self) -> DiscriminatorNetwork | None:
-        """What judges the pixels themselves; None where features of frozen nets alone are looked at."""
+        """The part that operates on pixels; None if it only uses features of frozen nets."""
         return self
 
     @property
     def own_class(self) -> type[DiscriminatorNetwork]:
-        """The class that says what can be done with it (`second_order`, `batch_norm`, ...): that of what is inside."""
+        """The class whose flags apply (`second_order`, `batch_norm`, ...): that of the innermost discriminator."""
         return type(self)
 
     @property
     def group_size(self) -> int:
-        """Images that it looks at together (minibatch standard deviation)."""
+        """Number of images processed jointly (minibatch standard deviation)."""
         return self.arguments.get("mbstd_group_size") or 1
 
     def begin_step(self) -> None:
-        """Be told that a training step begins, once, however many passes it has."""
+        """Called once at the start of each training step, regardless of its number of passes."""
 
     def learned_logits(self, img: Tensor, c: Tensor | None) -> Tensor:
-        """What it learns by, (N, 1): as `forward`; a second column is minimised on generated images less real ones."""
+        """Logits for training, (N, 1), as `forward`; the mean difference, generated minus real, of an optional second
+        column is minimised too."""
         return self(img, c)
 
     def layers_from_image(self) -> list[nn.Module]:
-        """The layers up to the last features, the one nearest to the image first: what can be frozen (Freeze-D)."""
+        """The layers up to the last features, starting at the image: those that can be frozen (Freeze-D)."""
         return []
 
     if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class DiscriminatorNetwork(Network):
 
 
 class DiscriminatorAround(DiscriminatorNetwork):
-    """A discriminator around another one, `pixel`, which says what can be done with it."""
+    """A wrapper around another discriminator, `pixel`, whose flags apply."""
 
     pixel: DiscriminatorNetwork
 
@@ -83,12 +84,12 @@ class DiscriminatorAround(DiscriminatorNetwork):
         return self.pixel.layers_from_image()
 
     def canonical_names(self) -> dict[str, str]:
-        """Those of the one inside, which has the same names alone."""
+        """Those of the wrapped one, which has the same names on its own."""
         return {**{f"pixel.{name}": place for name, place in self.pixel.canonical_names().items()}, "pixel": ""}
 
 
 def rebuilt_discriminator(entry: Mapping[str, Any]) -> DiscriminatorNetwork:
-    """The discriminator of pixels of a description; UserError for one of something else."""
+    """Rebuild a discriminator of pixels from its description; UserError for any other network."""
     found = class_named(str(entry.get("class")))
     if found is None or not issubclass(found, DiscriminatorNetwork) or not found.of_pixels:
         raise UserError(f"pixel must be a discriminator of pixels, got a {entry.get('class')}.")

@@ -1,4 +1,4 @@
-"""Base classes of generators, mapping and synthesis: what training, inversion and metrics may ask of a generator."""
+"""Base classes of generators, mapping and synthesis networks: the interface for training, inversion and metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOISE_MODES: tuple[NoiseMode, ...] = ("const", "random", "none")
 
 
 class MappingNetwork(nn.Module):
-    """z (and a label) -> ws; a subclass implements `forward`. `w_avg` (w_dim,) is the mean of w."""
+    """z (and a label) -> ws. Subclasses implement `forward`. `w_avg` (w_dim,) is the mean of w."""
 
     w_avg: Tensor
 
@@ -31,7 +31,7 @@ class MappingNetwork(nn.Module):
         raise NotImplementedError
 
     def truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
-        """ws (N, num_ws, w_dim) of which the first `cutoff` layers (None: all) are w_avg + psi (w - w_avg)."""
+        """Replace the first `cutoff` layers (None: all) of ws (N, num_ws, w_dim) by w_avg + psi (w - w_avg)."""
         if psi == 1:
             return ws
         truncated = self.w_avg.lerp(ws[:, :cutoff], psi)
@@ -45,7 +45,7 @@ class MappingNetwork(nn.Module):
 
 
 class NoiseLayer(nn.Module):
-    """A layer that adds noise to maps of `resolution` px; `noise_const` (resolution, resolution) is the stored one."""
+    """A layer that adds noise to maps of `resolution` px; `noise_const` (resolution, resolution) is stored."""
 
     resolution: int
     noise_const: Tensor
@@ -53,12 +53,12 @@ class NoiseLayer(nn.Module):
 
 @dataclass(frozen=True)
 class Styles:
-    """What a `StyledSynthesis` draws from past its affine layers, in the place of ws.
+    """Input of a `StyledSynthesis` that bypasses its affine layers, in place of ws.
 
     Attributes
-        layers    (N, C) each, from the block's first layer on: what the affine layers answered
-        block     resolution of the first block that draws
-        features  (N, C, block / 2, block / 2) that enter it; None: the network's constant enters its first block
+        layers    (N, C) each, from the block's first layer on: outputs of the affine layers
+        block     resolution of the first block in use
+        features  (N, C, block / 2, block / 2), the input of that block; None: start from the network's constant
     """
 
     layers: tuple[Tensor, ...]
@@ -70,7 +70,7 @@ class Styles:
 
 
 class SynthesisNetwork(nn.Module):
-    """ws -> images; a subclass implements `synthesize`, and sets `noise_layers` if it takes noise."""
+    """ws -> images. Subclasses implement `synthesize`, and set `noise_layers` if they take noise."""
 
     noise_layers: Sequence[NoiseLayer] = ()  # coarse to fine
 
@@ -96,8 +96,8 @@ class SynthesisNetwork(nn.Module):
     ) -> Tensor:
         """ws (N, num_ws, w_dim) -> images (N, img_channels, resolution, resolution), about [-1, 1], not clamped.
 
-        A `StyledSynthesis` also draws from `Styles`. `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`,
-        replaces what `noise_mode` would choose.
+        A `StyledSynthesis` also accepts `Styles`. `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`, overrides
+        `noise_mode`.
         """
         if isinstance(ws, Tensor) and ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}.")
@@ -127,20 +127,20 @@ class SynthesisNetwork(nn.Module):
 class StyledSynthesis(SynthesisNetwork):
     """A synthesis network whose layers take styles, affine in w: StyleSpace, S (Wu et al. 2021, arXiv:2011.12799).
 
-    A subclass sets `style_sizes` and implements `styles`, `draw`, and `features`.
+    Subclasses set `style_sizes` and implement `styles`, `draw`, and `features`.
     """
 
     style_sizes: Mapping[str, int]
-    """Channels of the style of each layer by its name, as `b16.conv1`, in the order in which they draw."""
+    """Layer name, such as `b16.conv1` -> channels of its style, in order of execution."""
     feature_shapes: Mapping[int, tuple[int, int, int]]
-    """Resolution of a block -> (C, H, W) of the map that enters it; of all but the first block."""
+    """Resolution of a block -> (C, H, W) of its input map, for all but the first block."""
 
     def styles(self, ws: Tensor) -> list[Tensor]:
         """ws (N, num_ws, w_dim) -> (N, C) for each of `style_sizes`."""
         raise NotImplementedError
 
     def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
-        """Styles and a noise map or None per noise layer, used or not -> images; as `synthesize` from ws."""
+        """Styles and a noise map or None per noise layer, used or not -> images; like `synthesize` for ws."""
         raise NotImplementedError
 
     def features(self, ws: Tensor, block: int, noise: Sequence[Tensor | None]) -> Tensor:
@@ -148,7 +148,7 @@ class StyledSynthesis(SynthesisNetwork):
         raise NotImplementedError
 
     def styles_from(self, ws: Tensor, block: int) -> tuple[Tensor, ...]:
-        """ws (N, num_ws, w_dim) -> the styles of the layers of this block and of those above it."""
+        """ws (N, num_ws, w_dim) -> the styles of the layers from this block on."""
         names = list(self.style_sizes)
         first = next(index for index, name in enumerate(names) if _block_of(name) == block)
         return tuple(self.styles(ws)[first:])
@@ -162,17 +162,17 @@ class StyledSynthesis(SynthesisNetwork):
 
 
 def _block_of(style: str) -> int:
-    """The resolution of the block that a style is called after."""
+    """The resolution of the block in the name of a style."""
     return int(style.partition(".")[0].removeprefix("b"))
 
 
 class GeneratorNetwork(Network):
-    """A generator: its `mapping` takes z and a label to styles, its `synthesis` takes styles to images."""
+    """A generator: `mapping` maps z and a label to ws, `synthesis` maps ws to images."""
 
     mapping: MappingNetwork
     synthesis: SynthesisNetwork
     data_labels: Tensor | None = None
-    """Labels (M, c_dim) of the data that it was trained on, a sample; None where they are not known."""
+    """A sample of the labels (M, c_dim) of its training data; None if unknown."""
 
     def __init__(self, *, resolution: int, z_dim: int, w_dim: int, c_dim: int, img_channels: int, num_ws: int) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class GeneratorNetwork(Network):
 
     @property
     def num_active_ws(self) -> int:
-        """Styles in use: fewer than num_ws while a progressive network is not at its full resolution."""
+        """Number of ws in use: fewer than num_ws while a progressive network is below its full resolution."""
         return self.num_ws
 
     def forward(
@@ -196,7 +196,7 @@ class GeneratorNetwork(Network):
 
 
 def check_label(c: Tensor | None, c_dim: int) -> Tensor | None:
-    """Labels (N, c_dim) as they are, None for a network without classes; UserError where they do not fit."""
+    """Validate labels (N, c_dim): returned unchanged, or None for a network without classes; UserError if invalid."""
     if not c_dim:
         return None
     if c is None or c.shape[1:] != (c_dim,):

@@ -1,8 +1,8 @@
-"""Two Triton kernels for training on GPUs: what follows a convolution in one pass, and the FIR filters, channels last.
+"""Two Triton kernels for training on GPUs: all operations after a convolution in one pass, and FIR filters.
 
-A pass over a layer's maps costs a GPU what its convolution does, and PyTorch makes seven of scale, noise, bias, leaky
-ReLU and clamp. `wplus.models.ops.fused` says who takes these kernels. They are compiled by Triton, which comes with
-torch for Linux, when they are first used.
+On a GPU, one pass over a layer's maps costs as much as its convolution, and PyTorch needs seven for scale, noise, bias,
+leaky ReLU and clamp. `wplus.models.ops.fused` selects these kernels. They are compiled on first use by Triton, which
+ships with torch for Linux. Maps are channels last.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from wplus.models.layers import SLOPE
 from wplus.models.ops import Taps, constant
 
 LAST = torch.channels_last
-TILE, FIR_TILE, COLUMNS = 2048, 512, 64  # numbers per program, channels of them at most
+TILE, FIR_TILE, COLUMNS = 2048, 512, 64  # elements per program, of at most COLUMNS channels
 
 
 # --- y = clamp(leaky_relu(x scale + offset + bias)) -----------------------------------------------------------------
@@ -62,7 +62,7 @@ def _act_backward(
     SLOPE_: tl.constexpr, HAS_SCALE: tl.constexpr, HAS_OFFSET: tl.constexpr, HAS_CLAMP: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """`sums` (N, blocks of pixels, 2, C): of g x and of g over the pixels of a block, with g = dL/dv."""
+    """`sums` (N, blocks of pixels, 2, C): sums of g x and of g over the pixels of a block, with g = dL/dv."""
     image = tl.program_id(1).to(tl.int64)
     pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     over_channels = tl.zeros((ROWS,), dtype=tl.float32)
@@ -93,9 +93,9 @@ def _act_backward(
 def activate(
     x: Tensor, bias: Tensor, *, scale: Tensor | None = None, offset: Tensor | None = None, clamp: float | None = None
 ) -> Tensor:
-    """clamp(leaky_relu(x scale + offset + bias)) in one pass over x (N, C, H, W), which comes back channels last.
+    """clamp(leaky_relu(x scale + offset + bias)) in one pass over x (N, C, H, W); the result is channels last.
 
-    scale (N, C), offset (N or 1, 1, H, W), bias (C,). A second derivative is that of plain operations.
+    scale (N, C), offset (N or 1, 1, H, W), bias (C,). Second derivatives use plain operations.
     """
     return _Activate.apply(x, scale, offset, bias, clamp)
 
@@ -103,7 +103,7 @@ def activate(
 def activate_plainly(
     x: Tensor, bias: Tensor, *, scale: Tensor | None = None, offset: Tensor | None = None, clamp: float | None = None
 ) -> Tensor:
-    """The same by PyTorch's operations, which the kernel is compared with."""
+    """The same with PyTorch's operations, as a reference for the kernel."""
     v = x if scale is None else x * scale[:, :, None, None].to(x.dtype)
     v = v if offset is None else v + offset.to(x.dtype)
     y = torch.nn.functional.leaky_relu(v + bias.to(x.dtype).view(1, -1, 1, 1), SLOPE)
@@ -115,7 +115,7 @@ class _Activate(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor | None, offset: Tensor | None, bias: Tensor, clamp: float | None
     ) -> Tensor:
-        ctx.save_for_backward(x, scale, offset, bias)  # x as it came: of a copy nobody would know where it is from
+        ctx.save_for_backward(x, scale, offset, bias)  # x as passed in: a copy would not be connected to the graph
         ctx.clamp, x = clamp, x.contiguous(memory_format=LAST)
         y = torch.empty_like(x)
         options, rows, cols = _options(x, scale, offset, clamp)
@@ -126,7 +126,7 @@ class _Activate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, offset, bias = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the graph is wanted: a second derivative will be asked for
+        if torch.is_grad_enabled():  # create_graph: a second derivative will be needed
             return *_plain_backward(grad, x, scale, offset, bias, ctx.clamp), None
         grad, x = grad.contiguous(memory_format=LAST), x.contiguous(memory_format=LAST)
         options, rows, _ = _options(x, scale, offset, ctx.clamp)
@@ -145,7 +145,7 @@ class _Activate(torch.autograd.Function):
 def _plain_backward(
     grad: Tensor, x: Tensor, scale: Tensor | None, offset: Tensor | None, bias: Tensor, clamp: float | None
 ) -> tuple[Tensor | None, ...]:
-    """The first derivative by operations that can be differentiated: linear in grad, and in x and scale."""
+    """The first derivative with differentiable operations: linear in grad, and in x and scale."""
     with torch.no_grad():
         v = x if scale is None else x * scale[:, :, None, None]
         v = (v if offset is None else v + offset) + bias.view(1, -1, 1, 1)
@@ -173,7 +173,7 @@ def _options(
 
 
 def _numbers(x: Tensor, scale: Tensor | None, offset: Tensor | None, bias: Tensor) -> list[Tensor]:
-    """What the kernels read beside the maps, contiguous; what is absent is any tensor."""
+    """The kernels' inputs besides the maps, contiguous; absent ones are replaced by an arbitrary tensor."""
     return [x if each is None else each.contiguous() for each in (scale, offset, bias)]
 
 
@@ -191,7 +191,7 @@ def _fir_forward(
     x, taps, y, channels, height, width, out_height, out_width, pad, gain,
     UP: tl.constexpr, DOWN: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """Zeros between samples, correlation, every DOWN-th output: what lies at o takes i from o DOWN + i - pad."""
+    """Insert zeros between samples, correlate, keep every DOWN-th output: output o reads tap i at o DOWN + i - pad."""
     image = tl.program_id(1).to(tl.int64)
     pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(2) * COLS + tl.arange(0, COLS)
@@ -215,8 +215,8 @@ def _fir_forward(
 
 
 def fir(x: Tensor, taps: Taps, *, up: int = 1, down: int = 1, pad: int, size: tuple[int, int], gain: float) -> Tensor:
-    """x (N, C, H, W) with `up` - 1 zeros between samples and `pad` before the first, correlated with the outer product
-    of `taps`, of which every `down`-th output is kept: (N, C, *size), channels last. Differentiable to any order."""
+    """Insert `up` - 1 zeros between samples of x (N, C, H, W) and `pad` before the first, correlate with the outer
+    product of `taps` and keep every `down`-th output: (N, C, *size), channels last. Differentiable to any order."""
     return _Fir.apply(x, taps, up, down, pad, size, gain)
 
 
@@ -238,7 +238,7 @@ class _Fir(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The adjoint is the filter the other way round: up and down change places, and what came before is after."""
+        """The adjoint is the flipped filter with up and down swapped and the padding on the other side."""
         taps, up, down, pad, size, gain = ctx.way
         grad_x = _Fir.apply(grad, taps[::-1], down, up, len(taps) - 1 - pad, tuple(size), gain)
         return grad_x, None, None, None, None, None, None
@@ -254,7 +254,7 @@ def _on_device(taps: Taps, device: torch.device) -> Tensor:
 
 
 def differences(device: torch.device, shape: tuple[int, ...] = (2, 70, 17, 31)) -> dict[str, float]:
-    """How far kernels and their derivatives are from plain operations, relative, on maps of several odd tiles."""
+    """Relative error of kernels and their derivatives against plain operations, on maps of several partial tiles."""
     source = torch.Generator(device).manual_seed(0)
     num, channels, height, width = shape
     shapes = {"x": shape, "scale": shape[:2], "offset": (num, 1, height, width), "bias": (channels,)}
@@ -264,7 +264,7 @@ def differences(device: torch.device, shape: tuple[int, ...] = (2, 70, 17, 31)) 
         chosen = {name: value for name, value in given.items() if has_scale or name in ("x", "bias")}
         values = [_derivatives(chosen, function) for function in (activate, activate_plainly)]
         found["activation" if has_scale else "activation without scale"] = _largest(*values)
-    taps, x = (0.125, 0.375, 0.25, 0.25), {"x": given["x"]}  # not symmetric: which way round counts
+    taps, x = (0.125, 0.375, 0.25, 0.25), {"x": given["x"]}  # asymmetric, so that flips are detected
     kernel = torch.outer(*[torch.tensor(taps, device=device)] * 2).expand(channels, 1, 4, 4)
     down = _derivatives(x, lambda x: fir(x, taps, down=2, pad=1, size=(height // 2, width // 2), gain=2.0))
     plain = _derivatives(x, lambda x: 2 * torch.nn.functional.conv2d(x, kernel, stride=2, padding=1, groups=channels))
@@ -275,7 +275,7 @@ def differences(device: torch.device, shape: tuple[int, ...] = (2, 70, 17, 31)) 
 
 
 def _derivatives(given: dict[str, Tensor], function: Any) -> list[Tensor]:
-    """The value, the first derivatives by kernels, and those of a function of the first ones."""
+    """The value, its first derivatives, and the derivatives of a function of these."""
     given = {name: value.clone().requires_grad_() for name, value in given.items()}
     clamp = {"clamp": 0.8} if "bias" in given else {}
     y, leaves = function(**given, **clamp), list(given.values())
@@ -290,10 +290,10 @@ def _largest(found: list[Tensor], expected: list[Tensor]) -> float:
 
 
 def why_not(device: torch.device, tolerance: float = 1e-5, **maps: tuple[int, ...]) -> str:
-    """ "" where the kernels run on `device` and agree with plain operations, else what is wrong."""
+    """ "" if the kernels run on `device` and agree with plain operations, otherwise the reason why not."""
     try:
         found = differences(device, **maps)
-    except Exception as error:  # a compiler or a driver fails in its own way
+    except Exception as error:  # compilers and drivers can fail in any way
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
     name = max(found, key=lambda key: found[key])
     return "" if found[name] <= tolerance else f"{name} differs from plain operations by {found[name]:.1g}"

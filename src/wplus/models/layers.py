@@ -23,7 +23,7 @@ def block_resolutions(resolution: int) -> list[int]:
 
 
 def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps at a resolution: min(channel_base / resolution, channel_max); UserError when none are left."""
+    """Feature maps at a resolution: min(channel_base / resolution, channel_max); UserError if that is zero."""
     channels = min(channel_base // resolution, channel_max)
     if channels < 1:
         allowed = f"channel_base must be at least {resolution} and channel_max at least 1"
@@ -32,7 +32,7 @@ def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
 
 
 def block_widths(resolution: int, channel_base: int, channel_max: int) -> dict[int, int]:
-    """Resolution -> feature maps there, from 4 px up."""
+    """Resolution -> number of feature maps, from 4 px up."""
     return {res: num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)}
 
 
@@ -54,9 +54,9 @@ def normalize_second_moment(x: Tensor) -> Tensor:
 class EqualizedLinear(nn.Module):
     """Dense, equalised learning rate (ProGAN, section 4.1): y = x (w gain lr_mul / sqrt(in))^T + b gain lr_mul.
 
-    gain       sqrt(2) where an activation follows, else 1
-    bias_gain  the gain of the bias, if another: StyleGAN2 scales what the activation returns, ProGAN and StyleGAN the
-               weights alone, so that theirs is 1
+    gain       sqrt(2) if an activation follows, else 1
+    bias_gain  the gain of the bias, if different: StyleGAN2 scales the output of the activation, ProGAN and StyleGAN
+               only the weights, so that theirs is 1
     """
 
     def __init__(
@@ -74,16 +74,16 @@ class EqualizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_features) -> (N, out_features)."""
         y = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
-        # torch's own, for the zeros of its second derivative: of vectors they cost nothing, and by them a penalty gives
-        # the biases of a discriminator's last layers a gradient, so that all of a layer makes the same steps.
+        # torch's own op, because its second derivative is zeros rather than None: they cost nothing for vectors, and
+        # let penalties reach the biases of a discriminator's last layers, so that a layer is always updated as a whole.
         return F.leaky_relu_(y, SLOPE) if self.activate else y
 
 
 class EqualizedConv2d(nn.Module):
     """Convolution with equalised learning rate, optional bias and leaky ReLU; gains as in `EqualizedLinear`.
 
-    `gain` multiplies the output, beside the sqrt(2) of an activation. `conv_clamp` limits the activation before that
-    gain. `down` 2 halves the resolution by StyleGAN2's filter.
+    `gain` multiplies the output, in addition to the sqrt(2) of an activation. `conv_clamp` limits the activation before
+    that gain. `down` 2 halves the resolution with StyleGAN2's filter.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class EqualizedConv2d(nn.Module):
         return leaky_relu(y, self.clamp) if self.activate else y
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The convolution alone, and the change of resolution."""
+        """The convolution and change of resolution only."""
         if self.down == 1:
             return conv2d(x, weight, padding=self.padding)
-        if self.padding == 0:  # 1x1: filter and drop samples first, then a quarter of the products remain
+        if self.padding == 0:  # 1x1: filter and subsample first, which leaves a quarter of the products
             return conv2d(downsample(x), weight)
         return conv2d(blur(x, padding=2), weight, stride=2)
 
 
 class ResolutionBlock(nn.Module):
-    """The layers of one resolution, which compute in `compute_dtype`; see `set_bf16_resolutions`."""
+    """The layers of one resolution, computed in `compute_dtype`; see `set_bf16_resolutions`."""
 
     compute_dtype: torch.dtype = torch.float32
 
@@ -128,9 +128,9 @@ class ResolutionBlock(nn.Module):
 
 
 def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
-    """Compute the blocks of the `num_resolutions` highest resolutions in bfloat16, the others in float32: how a network
-    runs, not what it is, so weights stay float32 and checkpoints do not know it. Blocks of 4 px, whose few pixels
-    decide everything above and cost nothing, are always exact."""
+    """Compute the blocks of the `num_resolutions` highest resolutions in bfloat16, the others in float32. This affects
+    execution only: weights stay float32 and checkpoints do not record it. Blocks at 4 px, which are cheap and determine
+    everything above, always run in float32."""
     blocks = [module for module in network.modules() if isinstance(module, ResolutionBlock)]
     resolutions = sorted({block.resolution for block in blocks if block.resolution >= 8}, reverse=True)[
         :num_resolutions
@@ -140,9 +140,9 @@ def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
 
 
 def dropped(x: Tensor, p: float) -> Tensor:
-    """Dropout of x (N, ...) by masks that are drawn for the images of all processes, of which it takes its own.
+    """Dropout of x (N, ...) with masks drawn for the images of all processes, of which each takes its own rows.
 
-    Its rows are those numbered rank, rank + world, ... of all.
+    Those are rows rank, rank + world, ... of the global batch.
     """
     rank, world = rank_and_world()
     kept = x.new_empty(len(x) * world, *x.shape[1:]).bernoulli_(1 - p)

@@ -1,4 +1,4 @@
-"""Mapping networks: StyleGAN's, and the identity of generators that have none (z and a label to w)."""
+"""Mapping networks (z and a label to w): StyleGAN's, and the identity for generators that have none."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from wplus.errors import UserError
 from wplus.models.generator import GeneratorNetwork, MappingNetwork, check_label
 from wplus.models.layers import EqualizedLinear, normalize_second_moment
 
-W_AVG_BETA = 0.995  # decay of the running mean of w, published for every pass of training; here once per step
+W_AVG_BETA = 0.995  # decay of the running mean of w, published for updates in every forward pass; here once per step
 
 
 class MappingMLP(MappingNetwork):
     """Normalised z (and embedded label), then `num_layers` equalised layers at a hundredth of the learning rate
     (StyleGAN, figure 1b; labels as in StyleGAN2-ADA).
 
-    A discriminator maps its labels alone, by `w`: z_dim and num_ws are 0 then, and there is no mean.
+    A discriminator uses it to map labels only, by calling `w`; then z_dim and num_ws are 0 and there is no mean.
     """
 
     def __init__(self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int) -> None:
@@ -43,7 +43,7 @@ class MappingMLP(MappingNetwork):
         return x
 
     def inputs(self, z: Tensor | None, c: Tensor | None) -> Tensor:
-        """What the first layer takes."""
+        """The input of the first layer."""
         parts = [normalize_second_moment(check_z(z, self.z_dim))] if self.z_dim else []
         if (c := check_label(c, self.c_dim)) is not None:
             parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
@@ -66,8 +66,8 @@ def check_z(z: Tensor | None, z_dim: int) -> Tensor:
 
 
 class IdentityMapping(MappingNetwork):
-    """w = z, with the label behind it, one for all layers: so all that speaks of `mapping` and `synthesis` works with
-    generators that have no mapping network. The mean of z is 0, and so is `w_avg`: truncation scales z."""
+    """w = z, concatenated with the label, shared by all layers. It lets code based on `mapping` and `synthesis` work
+    with generators that have no mapping network. z has mean 0, and so has `w_avg`: truncation scales z."""
 
     def __init__(self, *, z_dim: int, c_dim: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class IdentityMapping(MappingNetwork):
         return self.truncate(ws, truncation_psi, truncation_cutoff)
 
     def truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
-        """ws (N, 1, z_dim + c_dim) with psi z in place of z."""
+        """Replace z by psi z in ws (N, 1, z_dim + c_dim)."""
         if psi == 1 or cutoff == 0:
             return ws
         z, c = ws.split([self.z_dim, self.c_dim], dim=2)
@@ -90,12 +90,12 @@ class IdentityMapping(MappingNetwork):
 
 
 def with_label(x: Tensor, c: Tensor | None) -> Tensor:
-    """Vectors (N, D) and labels (N, c_dim) side by side: (N, D + c_dim)."""
+    """Concatenate vectors (N, D) and labels (N, c_dim): (N, D + c_dim)."""
     return x if c is None else torch.cat([x, c.to(x.dtype)], dim=1)
 
 
 class IdentityMappingGenerator(GeneratorNetwork):
-    """A generator whose `mapping` is the identity and whose `synthesis` is what a subclass sets."""
+    """A generator whose `mapping` is the identity. Subclasses set `synthesis`."""
 
     num_ws = 1
 

@@ -1,7 +1,7 @@
-"""The base class of all networks, and how a file describes one.
+"""The base class of all networks, and their descriptions in files.
 
-Networks remember the plain values that they were built with, so that a checkpoint can rebuild them: of a description
-and tensors, without memory of their own.
+Networks record the plain arguments of their constructors, so that a checkpoint can rebuild them from a description and
+tensors without allocating memory of its own.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from wplus.errors import UserError
 
 
 class Network(nn.Module):
-    """A module whose constructor takes plain keyword values only and keeps them in `self.arguments`, so that
-    `type(net)(**net.arguments)` is an untrained network of the same architecture. A network among the values is kept
-    as its description (`described`), which the constructor takes in its place."""
+    """A module whose constructor only takes plain keyword arguments and records them in `self.arguments`, so that
+    `type(net)(**net.arguments)` is an untrained network of the same architecture. A network among the arguments is
+    recorded as its description (`described`), which the constructor accepts in its place."""
 
     arguments: dict[str, Any]
     saw: tuple[str, ...] = ()
-    """Pretrained nets, as extractors are called, whose features taught it or its discriminator: what they measure of it
-    is marked (`wplus.pretrained.seen`). Files keep it; it is no part of a fingerprint."""
+    """Names of pretrained nets whose features were used to train it or its discriminator: metrics based on them are
+    marked (`wplus.pretrained.seen`). Stored in files, but not part of the fingerprint."""
 
-    second_order: ClassVar[bool] = True  # can be differentiated twice, as gradient penalties and path lengths need
-    batch_norm: ClassVar[bool] = False  # normalises over the batch in training: its images depend on each other
-    drops_units: ClassVar[bool] = False  # drops units at random in training, from torch's generator
-    progressive: ClassVar[bool] = False  # training begins with a part of it (`wplus.models.progressive`)
-    from_image: ClassVar[tuple[str, ...]] = ()  # submodules at the image's end, and lists that are counted from there
+    second_order: ClassVar[bool] = True  # can be differentiated twice, as gradient penalties and path lengths require
+    batch_norm: ClassVar[bool] = False  # normalises over the batch in training, so images depend on each other
+    drops_units: ClassVar[bool] = False  # uses dropout in training, drawn from torch's global generator
+    progressive: ClassVar[bool] = False  # grows during training (`wplus.models.progressive`)
+    from_image: ClassVar[tuple[str, ...]] = ()  # submodules at the image end, and lists that are indexed from there
 
     def canonical_names(self) -> dict[str, str]:
-        """Submodules whose name says nothing of the resolution that they work at -> a name that does. All others are
-        called the same in networks of the family of any resolution (`wplus.training.transfer`)."""
+        """Submodules whose names do not identify their resolution -> names that do. All others have the same name in
+        networks of the family at any resolution (`wplus.training.transfer`)."""
         names: dict[str, str] = {}
         for name in self.from_image:
             part = self.get_submodule(name)
-            if isinstance(part, nn.ModuleList):  # of any resolution, counted from the 4 px end
+            if isinstance(part, nn.ModuleList):  # counted from the 4 px end, at any resolution
                 names |= {f"{name}.{i}": f"{name}.{i - len(part)}" for i in range(len(part))}
             else:
                 names[name] = f"{name}{self.arguments['resolution']}"
@@ -53,7 +53,7 @@ class Network(nn.Module):
 
 
 def nets_seen(networks: Iterable[Network], others: Iterable[str] = ()) -> tuple[str, ...]:
-    """The names of all pretrained nets that any of the networks saw, and of `others`."""
+    """Names of all pretrained nets used to train any of the networks, and of `others`."""
     return tuple(sorted({name for network in networks for name in getattr(network, "saw", ())} | set(others)))
 
 
@@ -71,7 +71,7 @@ def _recording(init: Any) -> Any:
             if name not in ("self", passed_on)
         }
         init(self, *args, **kwargs)
-        base = self.arguments if passed_on else {}  # what a subclass passes on, its base has recorded
+        base = self.arguments if passed_on else {}  # arguments passed on by a subclass were recorded by its base
         self.arguments = {**base, **arguments}  # set last: nn.Module.__init__ ran inside
 
     return recorded
@@ -81,18 +81,18 @@ def _recording(init: Any) -> Any:
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 PACKAGE = "wplus.models."
-MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # modules as older files name them
+MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # module names in older files
 MAX_COUNT = 1000  # of layers, styles, pieces: each is an object in memory, whatever its size
 
 
 def described(network: nn.Module) -> dict[str, Any]:
-    """The class of a network, without the name of this package, and its constructor's arguments."""
+    """Description of a network: its class, without the name of this package, and its constructor's arguments."""
     name = f"{type(network).__module__}.{type(network).__qualname__}"
     return {"class": name.removeprefix(PACKAGE), "arguments": getattr(network, "arguments", {})}
 
 
 def class_named(name: str) -> type[Network] | None:
-    """The class that a description names; only a subclass of `Network` of this package's models can be named."""
+    """The class named in a description; only subclasses of `Network` in this package's models are allowed."""
     module_name, _, class_name = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(PACKAGE + MOVED.get(module_name, module_name)), class_name)
@@ -102,15 +102,15 @@ def class_named(name: str) -> type[Network] | None:
 
 
 def meta_init(network_class: type[AnyNetwork], arguments: Mapping[str, Any]) -> AnyNetwork:
-    """A network on the meta device: of sizes that a file only claims to have, nothing is allocated; UserError for more
-    of something (`num_...`) than any network has."""
+    """A network on the meta device, so that sizes claimed by a file allocate nothing; UserError for a count
+    (`num_...`) beyond that of any network."""
     check_counts(arguments)
     with torch.device("meta"):
         return network_class(**arguments)
 
 
 def check_counts(arguments: Mapping[str, Any]) -> None:
-    """UserError for more of something than any network has, in a network or in one that it holds."""
+    """UserError for a count beyond that of any network, in a network or one nested in it."""
     for name, value in arguments.items():
         if isinstance(value, Mapping):
             check_counts(value)
@@ -119,7 +119,7 @@ def check_counts(arguments: Mapping[str, Any]) -> None:
 
 
 def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Make `tensors` those of a network of `meta_init`; RuntimeError, torch's, names the ones that do not fit."""
+    """Assign `tensors` to a network from `meta_init`; torch's RuntimeError names the ones that do not fit."""
     own = network.state_dict()
     cast = {name: tensor.to(own[name].dtype) if name in own else tensor for name, tensor in tensors.items()}
     seen: set[int] = set()

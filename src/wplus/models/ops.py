@@ -1,5 +1,5 @@
-"""Operations of style-based networks: FIR filters and resampling, the statistics of a minibatch, and two forms of a
-modulated convolution; Triton's kernels (`wplus.models.kernels`) instead of plain operations where they are asked for.
+"""Operations of style-based networks: FIR filters and resampling, minibatch statistics, and two forms of modulated
+convolution; optionally with Triton kernels (`wplus.models.kernels`) instead of plain operations.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalise
 
 
 def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -> Tensor:
-    """Low-pass filter, [1,3,3,1] x [1,3,3,1], on every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...).
+    """Apply a low-pass filter, [1,3,3,1] x [1,3,3,1], to every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...).
 
-    `taps` read the same from both ends, and `padding` is less than their number.
+    `taps` must be symmetric, and `padding` less than their number.
     """
     if is_fused(x):
         return _fused_fir(x, taps, gain, pad=padding, size=[side + 2 * padding - len(taps) + 1 for side in x.shape[2:]])
@@ -49,14 +49,14 @@ def upsample(x: Tensor) -> Tensor:
 
 
 def leaky_relu_(x: Tensor, slope: float) -> Tensor:
-    """`F.leaky_relu_`, in place, with a second derivative that adds nothing to the gradients of x, where it is zero."""
+    """In-place `F.leaky_relu_` whose second derivative, which is zero, adds nothing to the gradients of x."""
     return F.leaky_relu_(x, slope) if is_plain() else _LeakyReLU.apply(x, slope)
 
 
 def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Remember what `make` makes of its arguments.
+    """Cache the tensors returned by `make`.
 
-    Not while torch exports a graph: what is made then is no tensor of numbers, and would come back in a later call.
+    Disabled while torch exports a graph: tensors made then are symbolic, and must not be returned by later calls.
     """
     remembered = lru_cache(maxsize=256)(make)
 
@@ -70,7 +70,7 @@ def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @constant
 def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device, taps: Taps = FIR_TAPS) -> Tensor:
-    # inference_mode tensors must not be remembered: they cannot be saved for a later backward pass.
+    # inference_mode tensors must not be cached: they cannot be saved for a later backward pass.
     with torch.inference_mode(False):
         row = torch.tensor(taps, dtype=torch.float64)
         kernel = torch.outer(row, row) / row.sum() ** 2 * gain
@@ -94,13 +94,13 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 # --- Triton kernels -------------------------------------------------------------------------------------------------
 
-FUSED_ON = ("cuda",)  # types of devices
+FUSED_ON = ("cuda",)  # device types
 _fused = False
 
 
 @contextmanager
 def fused(is_on: bool) -> Iterator[None]:
-    """Inside, networks on CUDA take the Triton kernels of `wplus.models.kernels`, or plain operations."""
+    """Within the block, networks on CUDA use the Triton kernels of `wplus.models.kernels`, or plain operations."""
     global _fused
     before, _fused = _fused, is_on
     try:
@@ -110,12 +110,12 @@ def fused(is_on: bool) -> Iterator[None]:
 
 
 def is_fused(x: Tensor) -> bool:
-    """Whether what is done to x takes the Triton kernels."""
+    """Whether operations on x use the Triton kernels."""
     return _fused and x.device.type in FUSED_ON
 
 
 def _fused_fir(x: Tensor, taps: Taps, gain: float, *, size: list[int], **way: int) -> Tensor:
-    from wplus.models.kernels import fir  # imports Triton, which is not everywhere
+    from wplus.models.kernels import fir  # imports Triton, which is not available everywhere
 
     return fir(x, tuple(tap / sum(taps) for tap in taps), gain=gain, size=(size[0], size[1]), **way)
 
@@ -123,7 +123,7 @@ def _fused_fir(x: Tensor, taps: Taps, gain: float, *, size: list[int], **way: in
 def activated(
     x: Tensor, bias: Tensor, *, scale: Tensor | None = None, offset: Tensor | None = None, clamp: float | None = None
 ) -> Tensor:
-    """clamp(leaky_relu(x scale + offset + bias)) by one kernel (`wplus.models.kernels.activate`)."""
+    """clamp(leaky_relu(x scale + offset + bias)) in one kernel (`wplus.models.kernels.activate`)."""
     from wplus.models.kernels import activate
 
     return activate(x, bias, scale=scale, offset=offset, clamp=clamp)
@@ -133,18 +133,18 @@ def activated(
 
 
 def prefers_per_sample_weights(x: Tensor, weight: Tensor, up: int) -> bool:
-    """Whether a weight per sample is so much smaller than the maps that scaling it beats scaling them.
+    """Whether a weight per sample is so much smaller than the maps that scaling it is faster than scaling them.
 
-    On CPUs, channels last: level at ten times as many pixels as weights per input channel, a quarter faster at fifty.
+    On CPUs, channels last: on par at ten times as many pixels as weights per input channel, a quarter faster at fifty.
     """
-    if x.device.type != "cpu" or torch.compiler.is_exporting():  # whose batch size may vary
+    if x.device.type != "cpu" or torch.compiler.is_exporting():  # whose batch size must stay dynamic
         return False
     pixels = up * up * x.shape[2] * x.shape[3]
     return pixels >= 16 * weight.shape[0] * weight.shape[2] * weight.shape[3]
 
 
 def conv2d_per_sample(x: Tensor, weights: Tensor, *, up: int) -> Tensor:
-    """A weight for every sample, the batch as groups of one convolution: x (N, I, H, W), weights (N, O, I, k, k)."""
+    """One weight per sample, with the batch as groups of one convolution: x (N, I, H, W), weights (N, O, I, k, k)."""
     num, out_channels = weights.shape[:2]
     y = _resampled_conv2d(x.reshape(1, -1, *x.shape[2:]), weights.flatten(0, 1), up=up, groups=num)
     return y.view(num, out_channels, *y.shape[2:])
@@ -160,7 +160,7 @@ def conv2d_scaled(
 
 
 def conv2d_styled(x: Tensor, weight: Tensor, styles: Tensor, *, up: int) -> Tensor:
-    """One weight for all samples, the input scaled by the styles (N, I), the output not scaled yet."""
+    """One weight for all samples: the input is scaled by the styles (N, I), the output is not scaled yet."""
     return _resampled_conv2d(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up=up, groups=1)
 
 
@@ -178,8 +178,8 @@ def _resampled_conv2d(x: Tensor, weight: Tensor, *, up: int, groups: int) -> Ten
 
 
 class _Blur(torch.autograd.Function):
-    """A low-pass filter that is symmetric: what carries gradients back is the same filter, with the rest of the padding
-    (a convolution whose groups are channels has a fast routine in every layout, its transpose has not)."""
+    """A symmetric low-pass filter: its backward pass is the same filter with the complementary padding (depthwise
+    convolutions have a fast routine in every layout, their transposes do not)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, padding: int, gain: float, taps: Taps) -> Tensor:
@@ -192,8 +192,8 @@ class _Blur(torch.autograd.Function):
 
 
 class _LeakyReLU(torch.autograd.Function):
-    """In place. Its slope is constant on either side of 0, so its second derivative is nothing; torch's would write
-    zeros as large as the maps and add them."""
+    """In-place leaky ReLU. Its slope is constant on either side of 0, so its second derivative is None; torch's would
+    write zeros as large as the maps and add them."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
@@ -210,7 +210,7 @@ class _LeakyReLU(torch.autograd.Function):
 
 
 class _LeakyReLUGradient(torch.autograd.Function):
-    """The gradient times the slope at y; linear in the gradient, and its own adjoint."""
+    """The gradient multiplied by the slope at y; linear in the gradient, and its own adjoint."""
 
     @staticmethod
     def forward(ctx: Any, grad: Tensor, y: Tensor, slope: float) -> Tensor:

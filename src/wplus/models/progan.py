@@ -1,7 +1,7 @@
 """ProGAN (Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018).
 
-Both networks, with the sizes of appendix A: table 2 at 1024 px. Where the paper's generator is conditional, so is this
-one; its discriminator takes labels as StyleGAN's does (one logit per class, the label's is chosen) and not by AC-GAN.
+Both networks, with the sizes of appendix A: table 2 at 1024 px. The generator is conditioned as in the paper; the
+discriminator takes labels like StyleGAN's (one logit per class, selected by the label) instead of using AC-GAN.
 """
 
 import functools
@@ -26,15 +26,15 @@ from wplus.models.progressive import Growth, downsample_mean, upsample_nearest
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------
 
-# y = x (w gain lr_mul / sqrt(in))^T + b lr_mul: the gain is the weights' alone.
+# y = x (w gain lr_mul / sqrt(in))^T + b lr_mul: the gain only applies to the weights.
 Dense = functools.partial(EqualizedLinear, bias_gain=1.0)
 
 
 class Conv(EqualizedConv2d):
-    """Convolution with equalised learning rate; with a bias, and a leaky ReLU of slope 0.2, unless told otherwise.
+    """Convolution with equalised learning rate; by default with a bias and a leaky ReLU of slope 0.2.
 
-    Twice the resolution comes before the convolution, half of it after: enlarging and averaging are linear, and from
-    128 px on the authors' code merges them with the convolution into one of the same result.
+    Upsampling precedes the convolution, downsampling follows it. Both are linear, and from 128 px on the authors' code
+    merges them with the convolution into a single one with the same result.
     """
 
     def __init__(self, *sizes: int, up: int = 1, down: int = 1, activate: bool = True, **options: Any) -> None:
@@ -42,25 +42,25 @@ class Conv(EqualizedConv2d):
         self.up, self.down = up, down
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The convolution alone, and the change of resolution."""
+        """The convolution and change of resolution only."""
         return downsample_mean(conv2d(upsample_nearest(x, self.up), weight, padding=self.padding), self.down)
 
 
 def blur(x: Tensor) -> Tensor:
-    """Low-pass filter [1, 2, 1] / 4 in both directions on every channel (StyleGAN, appendix C)."""
+    """Apply the low-pass filter [1, 2, 1] / 4 in both directions to every channel (StyleGAN, appendix C)."""
     return ops.blur(x, padding=1, taps=(1.0, 2.0, 1.0))
 
 
 def to_rgb(widths: dict[int, int], img_channels: int) -> nn.ModuleList:
-    """For each resolution the convolution from its features to RGB."""
+    """One convolution from features to RGB per resolution."""
     return nn.ModuleList(Conv(width, img_channels, 1, activate=False) for width in widths.values())
 
 
 def image_at_lod(growth: Growth, torgb: nn.ModuleList, features: Mapping[int, Tensor]) -> Tensor:
-    """The image of the features (N, C, H, W) by resolution, 0 is 4 px, of the highest in use, at the size of the whole
-    network.
+    """The image at the highest resolution in use, scaled to the full size of the network, from features (N, C, H, W) by
+    resolution (0 is 4 px).
 
-    While a resolution fades in its image is mixed with that of the one below (figure 2b).
+    While a resolution fades in, its image is blended with that of the one below (figure 2b).
     """
     top = max(features)
     img = torgb[top](features[top])
@@ -77,7 +77,7 @@ class FirstBlock(nn.Module):
 
     def __init__(self, in_features: int, channels: int) -> None:
         super().__init__()
-        # Its bias is one per channel, which the authors add after the dense layer, whose gain they divide by 4.
+        # One bias per channel, which the authors add after the dense layer, whose gain they divide by 4.
         self.weight = nn.Parameter(torch.randn(channels * 16, in_features))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.scale = SQRT2 / 4 / math.sqrt(in_features)
@@ -90,7 +90,7 @@ class FirstBlock(nn.Module):
 
 
 class Block(nn.Module):
-    """Twice the resolution, two convolutions, each followed by pixel norm (section 4.2)."""
+    """Upsampling and two convolutions, each followed by pixel norm (section 4.2)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Block(nn.Module):
 
 
 class Synthesis(SynthesisNetwork):
-    """z on the hypersphere -> a chain of blocks -> the RGB of the highest in use."""
+    """z on the hypersphere -> a chain of blocks -> RGB at the highest resolution in use."""
 
     def __init__(self, *, w_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int) -> None:
         super().__init__(num_ws=1, w_dim=w_dim)
@@ -114,7 +114,7 @@ class Synthesis(SynthesisNetwork):
         self.torgb = to_rgb(widths, img_channels)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        """ws (N, 1, w_dim) -> images (N, C, H, W), not limited."""
+        """ws (N, 1, w_dim) -> images (N, C, H, W), unbounded."""
         x, features = pixel_norm(ws[:, 0]), {}
         for index, block in enumerate(self.blocks[: len(self.blocks) - self.growth.level]):
             features[index] = x = block(x)
@@ -124,7 +124,7 @@ class Synthesis(SynthesisNetwork):
 class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max).
 
-    Only the direction of w counts (pixel norm comes first), so that truncation changes nothing without labels.
+    Only the direction of w matters (pixel norm comes first), so truncation has no effect without labels.
     """
 
     progressive = True
@@ -142,7 +142,7 @@ class Generator(IdentityMappingGenerator):
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions, half the resolution; StyleGAN blurs before the second (`blurs`)."""
+    """Two convolutions and downsampling; StyleGAN blurs before the second one (`blurs`)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, blurs: bool) -> None:
         super().__init__()
@@ -173,10 +173,10 @@ class Epilogue(nn.Module):
 
 
 class Discriminator(DiscriminatorNetwork):
-    """The generator's mirror image; with labels the logit of the label is chosen.
+    """The generator's mirror image; with labels, the logit of the label is selected.
 
-    `mbstd_group_size`: images per group of the minibatch standard deviation, which must divide the batch (the paper's
-    is the whole batch, the authors' code takes 4).
+    `mbstd_group_size`: images per group of the minibatch standard deviation, which must divide the batch (the whole
+    batch in the paper, 4 in the authors' code).
     """
 
     progressive = True
@@ -203,12 +203,12 @@ class Discriminator(DiscriminatorNetwork):
         return x if c is None else (x * c.to(x.dtype)).sum(dim=1, keepdim=True)
 
     def layers_from_image(self) -> list[nn.Module]:
-        """Block by block, each with the layer that reads the image while it is the highest in use."""
+        """The blocks, each with the layer that reads the image while it is the highest one in use."""
         pairs = list(zip(self.fromrgb[1:], self.blocks, strict=True))[::-1]
         return [layer for fromrgb, block in pairs for layer in (fromrgb, *block.children())]
 
     def features(self, img: Tensor) -> Tensor:
-        """Images -> (N, channels, 4, 4), each image for itself, from the highest resolution in use."""
+        """Images -> (N, channels, 4, 4), each image independently, from the highest resolution in use."""
         img = downsample_mean(img, 2**self.growth.level)
         top = len(self.blocks) - self.growth.level
         x = self.fromrgb[top](img)

@@ -1,7 +1,7 @@
 """R3GAN (Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", 2024): both networks.
 
-Residual networks without normalisation, grouped convolutions in inverted bottlenecks (the paper's config E), started
-so that every residual branch is zero (Fixup, Zhang et al. 2019). The networks mirror each other.
+Residual networks without normalisation, with grouped convolutions in inverted bottlenecks (the paper's config E),
+initialised so that every residual branch is zero (Fixup, Zhang et al. 2019). The networks mirror each other.
 """
 
 import math
@@ -21,7 +21,7 @@ from wplus.models.ops import downsample, upsample
 
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)
 EXPANSION = 2  # of a residual block's inner width
-GROUP_WIDTH = 16  # channels of a group, as published: 96 groups of the 1536 inner channels of width 768
+GROUP_WIDTH = 16  # channels per group, as published: 96 groups for the 1536 inner channels at width 768
 NUM_BLOCKS = 2  # residual blocks at each resolution
 
 
@@ -54,7 +54,7 @@ class BiasedActivation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + f(x), f = 1x1 - grouped 3x3 - 1x1; with L blocks in the network, its first weights are scaled by
+    """x + f(x), f = 1x1 - grouped 3x3 - 1x1. With L blocks in the network, the first weights are scaled by
     L^(-1 / (2 m - 2)) for m = 3 convolutions, and the last ones are zero (Fixup, section 3)."""
 
     def __init__(self, channels: int, *, num_blocks: int) -> None:
@@ -73,7 +73,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(ResolutionBlock):
-    """The residual blocks of one resolution, of `num_blocks` in the network."""
+    """The residual blocks of one resolution; `num_blocks` is their number in the whole network."""
 
     def __init__(self, channels: int, *, resolution: int, num_blocks: int) -> None:
         super().__init__(resolution=resolution)
@@ -85,16 +85,16 @@ class Stage(ResolutionBlock):
 
 
 def stages(widths: dict[int, int]) -> nn.ModuleList:
-    """A stage for each resolution and its width."""
+    """One stage per resolution, of the given width."""
     num_blocks = NUM_BLOCKS * len(widths)
     return nn.ModuleList(Stage(width, resolution=res, num_blocks=num_blocks) for res, width in widths.items())
 
 
 def transition(in_channels: int, out_channels: int) -> nn.Module:
-    """A 1x1 convolution where the width changes, beside the filter that changes the resolution.
+    """A 1x1 convolution if the width changes, next to the filter that changes the resolution.
 
-    That is StyleGAN2's [1, 3, 3, 1]: the published [1, 2, 1] acts on pixels that were doubled before it, or whose pairs
-    are averaged after it, and [1, 2, 1] * [1, 1] = [1, 3, 3, 1].
+    The filter is StyleGAN2's [1, 3, 3, 1]: the published [1, 2, 1] acts on pixels that were doubled before it, or whose
+    pairs are averaged after it, and [1, 2, 1] * [1, 1] = [1, 3, 3, 1].
     """
     return nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
 
@@ -110,7 +110,7 @@ def basis_linear(in_features: int, out_features: int, *, gain: float = 1.0) -> n
 
 
 class Synthesis(SynthesisNetwork):
-    """z and the embedded label scale a learned 4x4 basis; then stages and upsampling in turn."""
+    """z and the embedded label scale a learned 4x4 basis, followed by alternating stages and upsampling."""
 
     def __init__(
         self, *, z_dim: int, c_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int
@@ -126,7 +126,7 @@ class Synthesis(SynthesisNetwork):
         self.torgb = Convolution(widths[resolution], img_channels, 1)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        """ws (N, 1, z_dim + c_dim) -> images (N, C, H, W), not limited."""
+        """ws (N, 1, z_dim + c_dim) -> images (N, C, H, W), unbounded."""
         w = ws[:, 0]
         if self.embed is not None:
             w = torch.cat([w[:, : self.z_dim], self.embed(w[:, self.z_dim :])], dim=1)
@@ -155,8 +155,8 @@ class Generator(IdentityMappingGenerator):
 
 
 class Discriminator(DiscriminatorNetwork):
-    """Stages and downsampling in turn, a learned 4x4 basis for every channel, a linear map; with labels its output is
-    projected on the label's embedding."""
+    """Alternating stages and downsampling, a learned 4x4 basis per channel, and a linear map; with labels its output is
+    projected onto the label's embedding."""
 
     from_image = ("fromrgb", "stages", "transitions")
     logit_layer = "linear"

@@ -19,8 +19,8 @@ from wplus.models.progressive import Growth
 
 
 class Mapping(MappingMLP):
-    """z (and a label) -> w; truncation and its mean are StyleGAN2's. A label is embedded without bias, beside z, and
-    both are normalised together."""
+    """z (and a label) -> w; truncation and its mean as in StyleGAN2. A label is embedded without bias, concatenated
+    with z, and both are normalised together."""
 
     def __init__(self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int) -> None:
         super().__init__(z_dim=z_dim, c_dim=0, w_dim=w_dim, num_ws=num_ws, num_layers=num_layers)
@@ -39,7 +39,7 @@ class Mapping(MappingMLP):
 
 
 class StyledLayer(NoiseLayer):
-    """(Convolution and blur,) noise, bias, leaky ReLU, AdaIN. Without `in_channels` it works on the constant."""
+    """(Convolution and blur,) noise, bias, leaky ReLU, AdaIN. Without `in_channels` it is applied to the constant."""
 
     def __init__(self, in_channels: int | None, out_channels: int, *, w_dim: int, resolution: int, up: int = 1) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class StyledLayer(NoiseLayer):
         if noise is not None:
             x = x + noise * self.noise_strength.view(1, -1, 1, 1)
         x = leaky_relu(x + self.bias.view(1, -1, 1, 1))
-        # AdaIN, equation 1: y_s (x - mean) / deviation + y_b for every map, with the scale y_s counted from 1.
+        # AdaIN, equation 1: y_s (x - mean) / deviation + y_b for every map, with the scale y_s relative to 1.
         x = x - x.mean(dim=(2, 3), keepdim=True)
         x = x * (x.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
         scale, shift = styles[:, :, None, None].chunk(2, dim=1)
@@ -68,7 +68,7 @@ class StyledLayer(NoiseLayer):
 
 
 class Synthesis(StyledSynthesis):
-    """ws -> image: two layers at each resolution, the RGB of the highest in use."""
+    """ws -> image: two layers at each resolution, RGB from the highest resolution in use."""
 
     def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int) -> None:
         widths = block_widths(resolution, channel_base, channel_max)
@@ -92,7 +92,7 @@ class Synthesis(StyledSynthesis):
     def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
         """Styles and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
         first = self.num_ws - len(styles.layers)
-        num = styles.layers[0].shape[0]  # not its length: a graph that is exported keeps it open
+        num = styles.layers[0].shape[0]  # not len(): in an exported graph the batch size must stay dynamic
         x = self.const.expand(num, -1, -1, -1) if styles.features is None else styles.features
         maps = dict[int, Tensor]() if styles.features is None else {first // 2 - 1: x}  # by resolution, from 4 px
         for index in range(first, self.num_ws - 2 * self.growth.level):
@@ -126,11 +126,11 @@ class Generator(GeneratorNetwork):
 
     @property
     def num_active_ws(self) -> int:
-        """Styles of the layers in use, while the network grows."""
+        """Number of ws of the layers in use while the network grows."""
         return self.num_ws - 2 * self.synthesis.growth.level
 
 
 class Discriminator(progan.Discriminator):
-    """ProGAN's, with the blur."""
+    """ProGAN's discriminator with blur."""
 
     blurs = True

@@ -1,6 +1,6 @@
 """StyleGAN2 (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020): both networks.
 
-Parameter names are those of NVlabs' PyTorch release. Shapes: N batch, I and O input and output channels.
+Parameter names follow NVlabs' PyTorch release. Shapes: N batch, I and O input and output channels.
 """
 
 import math
@@ -33,7 +33,7 @@ def modulated_conv2d(
     `gain` multiplies the result; `offset` (N or 1, 1, up H, up W) is added to it.
     """
     demodulation = demodulations(weight, styles) * gain
-    if not ops.prefers_per_sample_weights(x, weight, up):  # scaling the maps instead gives the same
+    if not ops.prefers_per_sample_weights(x, weight, up):  # scaling the maps instead is equivalent
         return ops.conv2d_scaled(x, weight, styles, demodulation, up=up, offset=offset)
     # Equation 1: w' = s w, demodulated at once.
     scale = styles[:, None, :] * demodulation[:, :, None]  # (N, O, I)
@@ -67,7 +67,7 @@ class SynthesisLayer(NoiseLayer):
         return leaky_relu(y.add_((self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1)), self.conv_clamp)
 
     def silence(self) -> None:
-        """The strength of noise stays 0: a buffer of the same name, which no optimizer sees."""
+        """Fix the noise strength at 0 by turning it into a buffer of the same name, hidden from optimizers."""
         del self.noise_strength
         self.register_buffer("noise_strength", torch.zeros([]))
 
@@ -111,7 +111,7 @@ class SynthesisBlock(ResolutionBlock):
         self.affines = {**first, "conv1": self.conv1.affine, "torgb": self.torgb.affine}
 
     def styles(self, ws: Sequence[Tensor]) -> list[Tensor]:
-        """One (N, w_dim) per layer and one for RGB -> the styles (N, C) of each."""
+        """One w (N, w_dim) per layer and one for RGB -> the styles (N, C) of each."""
         return [affine(w) for affine, w in zip(self.affines.values(), ws, strict=True)]
 
     def forward(
@@ -123,12 +123,12 @@ class SynthesisBlock(ResolutionBlock):
         return x, rgb if img is None else ops.upsample(img) + rgb
 
     def start(self, num: int) -> Tensor:
-        """The constant (num, C, 4, 4), channels last from here on: convolutions, and the passes between them, are
-        faster for it."""
+        """The constant (num, C, 4, 4), in channels-last layout from here on: convolutions and the passes between them
+        are faster in it."""
         return self.const.expand(num, -1, -1, -1).contiguous(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
-        """What the block hands on, without its RGB."""
+        """The output features of the block, without its RGB."""
         x = x.to(self.compute_dtype)
         for layer, style, layer_noise in zip(self.layers, styles, noise, strict=False):
             x = layer(x, style, layer_noise)
@@ -136,7 +136,7 @@ class SynthesisBlock(ResolutionBlock):
 
 
 class Synthesis(StyledSynthesis):
-    """ws -> image, by a chain of blocks with skip connections in RGB (StyleGAN2, figure 7b)."""
+    """ws -> image: a chain of blocks with skip connections in RGB (StyleGAN2, figure 7b)."""
 
     def __init__(self, *, resolution: int, w_dim: int, channel_base: int, channel_max: int, **block: Any) -> None:
         widths = block_widths(resolution, channel_base, channel_max)
@@ -161,7 +161,7 @@ class Synthesis(StyledSynthesis):
         return found
 
     def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
-        """Styles and a noise map per layer -> images; colours begin at the first block that draws."""
+        """Styles and a noise map per layer -> images; RGB starts at the first block in use."""
         layers, maps, x, img = iter(styles.layers), iter(noise), styles.features, None
         for block in self.blocks:
             block_noise = [next(maps) for _ in block.layers]
@@ -188,7 +188,7 @@ class Generator(GeneratorNetwork):
     num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
     channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
     conv_clamp          limit of the activations' magnitude; None: none (256 in checkpoints trained in float16)
-    use_noise           False: the strength of all noise is 0 and does not learn, for ablations
+    use_noise           False: all noise strengths are fixed at 0, for ablations
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Generator(GeneratorNetwork):
 
 
 def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """NVlabs stores the constant FIR kernel beside every layer; here it is a constant of the code."""
+    """Drop the FIR kernels that NVlabs stores with every layer; here they are constants in the code."""
     for name in [name for name in state if name.startswith(prefix) and name.endswith("resample_filter")]:
         del state[name]
 
@@ -220,7 +220,7 @@ def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: 
 
 
 class DiscriminatorBlock(ResolutionBlock):
-    """Residual block, or a plain one, that halves the resolution; one with `fromrgb` also reads the image."""
+    """Residual or plain block that halves the resolution; with `fromrgb` it also reads the image."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int, is_residual: bool, **conv: Any
@@ -301,11 +301,11 @@ class Discriminator(DiscriminatorNetwork):
         return x if c is None else (x * self.mapping.w(None, c)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
 
     def features(self, img: Tensor) -> Tensor:
-        """Images -> (N, channels, 4, 4), each image for itself."""
+        """Images -> (N, channels, 4, 4), each image independently."""
         return self.feature_maps(img)[-1]
 
     def feature_maps(self, img: Tensor) -> list[Tensor]:
-        """Images -> the features after every block, each image for itself; the last are what the epilogue takes."""
+        """Images -> the features after every block, each image independently; the last are the epilogue's input."""
         x, seen, maps = None, img.contiguous(memory_format=torch.channels_last), []
         for res in self.block_resolutions:
             x = getattr(self, f"b{res}")(x, seen if x is None or self.reads_everywhere else None)
@@ -315,11 +315,11 @@ class Discriminator(DiscriminatorNetwork):
 
     @property
     def epilogue(self) -> DiscriminatorEpilogue:
-        """From features to logits, where the images of a group meet."""
+        """Features -> logits, where the images of a group interact."""
         return self.b4
 
     def layers_from_image(self) -> list[nn.Module]:
-        """Block by block, counted as StyleGAN2-ADA's `--freezed` does; the epilogue is not among them."""
+        """The blocks, counted as by StyleGAN2-ADA's `--freezed`; the epilogue is not included."""
         blocks = [getattr(self, f"b{res}") for res in self.block_resolutions]
         names = ("fromrgb", "conv0", "conv1", "skip")
         return [getattr(block, name) for block in blocks for name in names if hasattr(block, name)]
