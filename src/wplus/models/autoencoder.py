@@ -1,7 +1,7 @@
-"""Autoencoders: the decoder is a generator whose w is the code, the encoder answers images with codes.
+"""Autoencoders: the decoder is a generator whose w is the code, the encoder maps images to codes.
 
-Both are multi-layer perceptrons, or convolutions that halve and double the resolution. Maps are enlarged and then
-convolved: transposed convolutions leave checkerboards (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016).
+Both are multi-layer perceptrons or convolutional networks. Upsampling is a resize followed by a convolution, because
+transposed convolutions cause checkerboards (Odena et al., "Deconvolution and Checkerboard Artifacts", 2016).
 """
 
 import math
@@ -24,14 +24,14 @@ Backbone = Literal["mlp", "conv"]
 NormKind = Literal["group", "batch", "none"]
 Likelihood = Literal["gaussian", "bernoulli"]
 CodeActivation = Literal["linear", "relu", "sigmoid"]
-GROUP_SIZE = 16  # channels that are normalised together
+GROUP_SIZE = 16  # channels per group of group normalisation
 MAX_LAYERS = 16  # of a perceptron
 
 
 class Posterior(NamedTuple):
-    """What an encoder says of images.
+    """Output of an encoder.
 
-    mean (N, code_dim); log_variance (N, code_dim), None of an encoder that is not variational; class_logits (N, c_dim),
+    mean (N, code_dim); log_variance (N, code_dim), None if the encoder is not variational; class_logits (N, c_dim),
     None without labels.
     """
 
@@ -53,13 +53,13 @@ class Posterior(NamedTuple):
 
 
 class CodeEncoder(Encoder):
-    """Images -> codes, and for data with labels the class beside them, as the decoder's w has it.
+    """Images -> codes, concatenated with the class for labelled data, as in the decoder's w.
 
     Args:
         w_dim: code and label, code_dim + c_dim.
-        variational: also answers with a variance, of q(z|x) (Kingma and Welling 2014).
+        variational: also predicts the variance of q(z|x) (Kingma and Welling 2014).
         code_activation: of the code: linear, relu (sparse codes), or sigmoid (activations that are probabilities).
-        backbone: mlp, whose hidden layers have `widths` units, or conv, with feature maps as in `Decoder`.
+        backbone: mlp, with hidden layers of `widths` units, or conv, with feature maps as in `Decoder`.
     """
 
     spaces = ("w",)
@@ -88,12 +88,12 @@ class CodeEncoder(Encoder):
         self.to_code = nn.Linear(features, self.code_dim)
         self.to_log_variance = nn.Linear(features, self.code_dim) if variational else None
         self.to_class = nn.Linear(features, c_dim) if c_dim else None
-        if self.to_log_variance is not None:  # training begins with the prior's variance
+        if self.to_log_variance is not None:  # start training at the prior's variance
             nn.init.zeros_(self.to_log_variance.weight)
             nn.init.zeros_(self.to_log_variance.bias)
 
     def posterior(self, images: Tensor) -> Posterior:
-        """Images (N, img_channels, input_size, input_size) in [-1, 1] -> what is said of their codes and classes."""
+        """Images (N, img_channels, input_size, input_size) in [-1, 1] -> their posterior."""
         x = self.trunk(images.flatten(1) if self.is_flat else images).flatten(1)
         code = self.to_code(x)
         if self.code_activation != "linear":
@@ -107,7 +107,7 @@ class CodeEncoder(Encoder):
 
 
 class DecoderSynthesis(SynthesisNetwork):
-    """Code and label -> the picture, the mean of p(x|z)."""
+    """Code and label -> image, the mean of p(x|z)."""
 
     def __init__(
         self, *, w_dim: int, resolution: int, img_channels: int, likelihood: Likelihood, backbone: Backbone,
@@ -124,7 +124,7 @@ class DecoderSynthesis(SynthesisNetwork):
                              norm=norm, bottom=bottom)  # fmt: skip
 
     def outputs(self, ws: Tensor) -> Tensor:
-        """ws (N, 1, w_dim) -> what p(x|z) is made of: means, or the logits of a Bernoulli, (N, C, H, W)."""
+        """ws (N, 1, w_dim) -> the parameters of p(x|z), (N, C, H, W): means, or logits of a Bernoulli."""
         return self.trunk(ws[:, 0]).view(-1, *self.shape)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
@@ -132,7 +132,7 @@ class DecoderSynthesis(SynthesisNetwork):
         return self.mean(self.outputs(ws))
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """The mean of p(x|z) of `outputs`; of a Bernoulli 2 sigmoid(l) - 1, from black at -1 to white at 1."""
+        """The mean of p(x|z) from `outputs`; for a Bernoulli 2 sigmoid(l) - 1, from black at -1 to white at 1."""
         return outputs if self.likelihood == "gaussian" else (outputs / 2).tanh()
 
 
@@ -140,13 +140,13 @@ class Decoder(GeneratorNetwork):
     """z -> code by the prior (`CodeMapping`), code -> image.
 
     Args:
-        code_dim: numbers of a code; w is the code, with the label behind it where there is one.
-        prior: of codes, that `mapping` samples from: normal, or a mixture of ten Gaussians.
+        code_dim: dimension of a code; w is the code, followed by the label if there is one.
+        prior: of codes, sampled by `mapping`: normal, or a mixture of ten Gaussians.
         likelihood: p(x|z): gaussian, or bernoulli, of white pixels.
         sigma: of the gaussian, one for all pixels, in units of images in [-1, 1]; None: learned.
-        backbone: mlp, whose hidden layers have `widths` units from the image to the code, or conv.
+        backbone: mlp, with hidden layers of `widths` units from the image to the code, or conv.
         channel_base, channel_max: feature maps at resolution r: min(channel_base / r, channel_max).
-        norm: of feature maps: group, batch or none.
+        norm: normalisation of feature maps: group, batch or none.
         bottom: side of the smallest map, a power of two.
     """
 
@@ -189,7 +189,7 @@ class Decoder(GeneratorNetwork):
 
 
 def check_widths(widths: Sequence[int]) -> list[int]:
-    """The widths as a list; UserError for more layers than any perceptron has, or an empty one."""
+    """The widths as a list; UserError for too many layers or an empty one."""
     if len(widths) > MAX_LAYERS:
         raise UserError(f"widths must be of at most {MAX_LAYERS} layers, got {len(widths)}.")
     for width in widths:
@@ -198,7 +198,7 @@ def check_widths(widths: Sequence[int]) -> list[int]:
 
 
 def check_conv(backbone: str, norm: str, bottom: int, resolution: int) -> None:
-    """UserError for another backbone or normalisation, a smallest map that cannot be, and batch norm there at 1x1."""
+    """UserError for an unknown backbone or normalisation, an invalid smallest map, and batch norm on one of 1x1."""
     check_choice("backbone", backbone, ("mlp", "conv"))
     check_choice("norm", norm, ("group", "batch", "none"))
     check_choice("bottom", bottom, [2**i for i in range(resolution.bit_length()) if 2**i < resolution])
@@ -210,7 +210,7 @@ def check_conv(backbone: str, norm: str, bottom: int, resolution: int) -> None:
 
 
 def perceptron(units: Sequence[int]) -> nn.Sequential:
-    """Linear layers between these numbers of units, a rectifier behind each."""
+    """Linear layers between these numbers of units, each followed by a rectifier."""
     layers: list[nn.Module] = []
     for pair in pairwise(units):
         layers += [nn.Linear(*pair), nn.ReLU()]
@@ -220,7 +220,7 @@ def perceptron(units: Sequence[int]) -> nn.Sequential:
 def downs(
     img_channels: int, resolution: int, *, channel_base: int, channel_max: int, norm: NormKind, bottom: int
 ) -> tuple[nn.Sequential, int]:
-    """Images -> maps (N, C, bottom, bottom), by a convolution at every resolution; and C bottom^2."""
+    """Images -> maps (N, C, bottom, bottom), with one convolution per resolution; also returns C bottom^2."""
     width = num_channels(resolution, channel_base, channel_max)
     layers: list[nn.Module] = [nn.Conv2d(img_channels, width, 3, padding=1), nn.LeakyReLU(SLOPE)]
     while resolution > bottom:
@@ -233,7 +233,7 @@ def downs(
 def ups(
     w_dim: int, img_channels: int, resolution: int, *, channel_base: int, channel_max: int, norm: NormKind, bottom: int
 ) -> nn.Sequential:
-    """Codes (N, w_dim) -> images (N, img_channels, resolution, resolution), by a convolution at every resolution."""
+    """Codes (N, w_dim) -> images (N, img_channels, resolution, resolution), with one convolution per resolution."""
     width, size = num_channels(bottom, channel_base, channel_max), bottom
     layers: list[nn.Module] = [nn.Linear(w_dim, width * bottom**2), nn.Unflatten(1, (width, bottom, bottom)),
                                *normalised(width, norm), nn.LeakyReLU(SLOPE)]  # fmt: skip
@@ -246,7 +246,7 @@ def ups(
 
 
 def normalised(channels: int, norm: NormKind) -> list[nn.Module]:
-    """The normalisation behind a convolution, where there is one."""
+    """The normalisation after a convolution, if any."""
     if norm == "none":
         return []
     if norm == "batch":

@@ -1,8 +1,8 @@
-"""The prior of codes that an autoencoder's generator samples from: normal, or a mixture of ten Gaussians.
+"""The prior over codes that an autoencoder's generator samples from: normal, or a mixture of ten Gaussians.
 
-A variational autoencoder learns codes that are normal; those of any other autoencoder lie where they lie, and a mixture
-fitted to them afterwards says where (Ghosh et al., "From variational to deterministic autoencoders", 2020,
-arXiv:1903.12436). Either is a map from normal z to codes, so that all that samples a generator samples an autoencoder.
+A variational autoencoder learns normally distributed codes; for any other autoencoder a mixture is fitted to the codes
+afterwards (Ghosh et al., "From variational to deterministic autoencoders", 2020, arXiv:1903.12436). Both are maps from
+normal z to codes, so that anything that samples a generator can sample an autoencoder.
 """
 
 import math
@@ -19,20 +19,20 @@ from wplus.models.mapping import check_z, with_label
 
 Prior = Literal["normal", "mixture"]
 NUM_GAUSSIANS = 10
-MAX_FULL = 128  # numbers of a code up to which the Gaussians have full covariances; beyond they are diagonal
-SMALLEST_SHARE = 1e-3  # of the mean variance, added to every variance: codes may lie in a plane
+MAX_FULL = 128  # dimension of codes up to which the Gaussians have full covariances; above, they are diagonal
+SMALLEST_SHARE = 1e-3  # of the mean variance, added to every variance: codes may lie in a subspace
 MAX_STEPS = 50  # of expectation and maximisation
 
 
 class CodeMapping(MappingNetwork):
     """z (and a label) -> ws (N, 1, code_dim + c_dim).
 
-    With prior="normal" the code is z. With "mixture" the first number of z chooses one of ten Gaussians, by its place
-    in the normal distribution, and the others, coloured by the Gaussian's Cholesky factor, are the deviation from its
-    mean: so z has code_dim + 1 numbers. Before `set_mixture` all ten are standard normal.
+    With prior="normal" the code is z. With "mixture" the first number of z selects one of ten Gaussians by its quantile
+    in the normal distribution, and the others, multiplied by the Gaussian's Cholesky factor, are the deviation from its
+    mean, so z has code_dim + 1 numbers. Before `set_mixture` all ten are standard normal.
 
     Buffers: `w_avg` (code_dim + c_dim,), the mean code; `shares` (10,), `means` (10, code_dim), `factors` (10,
-    code_dim, code_dim), or (10, code_dim) where covariances are diagonal.
+    code_dim, code_dim), or (10, code_dim) if covariances are diagonal.
     """
 
     shares: Tensor
@@ -61,7 +61,7 @@ class CodeMapping(MappingNetwork):
         return self.truncate(ws, truncation_psi, truncation_cutoff)
 
     def truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
-        """ws (N, 1, code_dim + c_dim) whose code is mean + psi (code - mean)."""
+        """Replace the code in ws (N, 1, code_dim + c_dim) by mean + psi (code - mean)."""
         if psi == 1 or cutoff == 0:
             return ws
         code, c = ws.split([self.code_dim, self.c_dim], dim=2)
@@ -71,13 +71,13 @@ class CodeMapping(MappingNetwork):
         place = 0.5 * (1 + torch.erf(z[:, :1] / math.sqrt(2)))  # (N, 1), uniform
         chosen = (place >= self.shares.cumsum(0)[:-1]).sum(dim=1)
         factors, deviation = self.factors[chosen], z[:, 1:]
-        # A sum for each row: that of a matrix product would depend on the number of rows.
+        # Sum each row separately: the rounding of a matrix product would depend on the number of rows.
         coloured = (factors * deviation[:, None]).sum(dim=2) if factors.dim() == 3 else factors * deviation
         return self.means[chosen] + coloured
 
     def distance(self, codes: Tensor) -> Tensor:
-        """Codes (N, code_dim) -> (N,) squared deviation, mean over the numbers, about 1 for samples: from 0, or from
-        the mean of the nearest of the Gaussians, by its covariance."""
+        """Codes (N, code_dim) -> mean squared deviation (N,), about 1 for samples: from 0, or from the nearest Gaussian
+        of the mixture, whitened by its covariance."""
         if self.kind == "normal":
             return codes.square().mean(dim=1)
         deviation = codes[:, None] - self.means  # (N, 10, code_dim)
@@ -88,7 +88,7 @@ class CodeMapping(MappingNetwork):
 
     @torch.no_grad()
     def set_mixture(self, codes: Tensor, *, seed: int) -> None:
-        """Fit the Gaussians to codes (M, code_dim), and `w_avg` to their mean; nothing happens to a normal prior."""
+        """Fit the Gaussians to codes (M, code_dim), and set `w_avg` to their mean; does nothing for a normal prior."""
         if self.kind == "normal":
             return
         shares, means, factors = fitted(codes.double().cpu().numpy(), diagonal=self.factors.dim() == 2, seed=seed)
@@ -97,7 +97,7 @@ class CodeMapping(MappingNetwork):
         self.w_avg[: self.code_dim].copy_(self.shares @ self.means)
 
     def described(self, num_codes: int) -> str:
-        """The sampler's name, to stand beside what is measured of its samples."""
+        """Name of the sampler, to be reported with metrics of its samples."""
         if self.kind == "normal":
             return "standard normal"
         return f"ten {'diagonal ' if self.factors.dim() == 2 else ''}Gaussians of {num_codes} codes"
@@ -106,7 +106,8 @@ class CodeMapping(MappingNetwork):
 def fitted(codes: np.ndarray, *, diagonal: bool, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shares (10,), means (10, D) and Cholesky factors (10, D, D), or deviations (10, D), of codes (M, D).
 
-    By expectation and maximisation from k-means. Of fewer than twenty codes one Gaussian stands ten times.
+    Fitted by expectation maximisation, initialised with k-means. For fewer than twenty codes, one Gaussian is repeated
+    ten times.
     """
     from sklearn.exceptions import ConvergenceWarning  # slow to import, needed here only
     from sklearn.mixture import GaussianMixture
@@ -116,7 +117,7 @@ def fitted(codes: np.ndarray, *, diagonal: bool, seed: int) -> tuple[np.ndarray,
     found = GaussianMixture(num, covariance_type="diag" if diagonal else "full", reg_covar=floor, max_iter=MAX_STEPS,
                             random_state=seed % 2**32)  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a few steps more would change little
+        warnings.simplefilter("ignore", ConvergenceWarning)  # further steps would change little
         found.fit(codes)
     factors = np.sqrt(found.covariances_) if diagonal else np.linalg.cholesky(found.covariances_)
     repeats = NUM_GAUSSIANS // num

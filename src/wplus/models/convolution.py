@@ -1,8 +1,8 @@
-"""Convolutions that stay fast when they are differentiated twice.
+"""Convolutions that stay fast when differentiated twice.
 
-PyTorch's double backward computes the weight's gradient as a convolution whose kernel is as large as the image, many
-times slower than the routine of the first backward pass. R1 and path length regularisation live in that second pass, so
-here each derivative of a convolution is again one of three routines: convolution, transposed one, weight gradient.
+PyTorch's double backward computes the weight gradient as a convolution whose kernel is as large as the image, many
+times slower than the routine of the first backward pass. R1 and path length regularisation depend on that second pass,
+so here every derivative of a convolution is one of three routines: convolution, its transpose, or weight gradient.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def conv2d(
 ) -> Tensor:
     """`F.conv2d` without bias, with fast derivatives of every order. x (N, C, H, W), weight (O, C/groups, k, k).
 
-    `is_parameter` False says that the weight was computed from inputs: `no_weight_gradients` then leaves it alone.
+    Set `is_parameter` to False if the weight was computed from inputs, so that `no_weight_gradients` ignores it.
     """
     if is_plain():
         return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
@@ -36,17 +36,17 @@ def conv_transpose2d(
 
 
 def is_plain() -> bool:
-    """Whether torch's own operations serve: nobody asks for derivatives, or `torch.compile` looks, which would make a
-    graph of its own of every function with a backward pass in Python."""
+    """Whether torch's own operations suffice: no derivatives are needed, or `torch.compile` is tracing, for which every
+    function with a backward pass in Python would break the graph."""
     return not torch.is_grad_enabled() or torch.compiler.is_dynamo_compiling()
 
 
 @contextmanager
 def no_weight_gradients() -> Iterator[None]:
-    """Inside, a backward pass skips the gradients of convolution weights.
+    """Within the block, backward passes skip the gradients of convolution weights.
 
-    Autograd does not tell a Python function which gradients the caller wants: where images or latents are meant (R1,
-    path length), those of the weights would be computed and thrown away.
+    Autograd does not tell a Python function which gradients the caller needs: for gradients of images or latents (R1,
+    path length), those of the weights would be computed and discarded.
     """
     _Convolution.weight_gradients = False
     try:
@@ -60,7 +60,7 @@ _Geometry = tuple[int, int, int, int, bool]
 
 
 def _adjoint(geometry: _Geometry, input_size: int, output_size: int, kernel: int) -> _Geometry:
-    """The geometry of the map that carries gradients from the output back to the input."""
+    """The geometry of the adjoint, which maps gradients of the output to gradients of the input."""
     stride, padding, _, groups, transposed = geometry
     if transposed:
         return stride, padding, 0, groups, False

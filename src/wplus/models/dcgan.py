@@ -1,8 +1,8 @@
 """DCGAN (Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
 Networks", 2016): strided convolutions instead of pooling, batch normalisation in both networks, no hidden dense layer.
 
-z is normal, as everywhere here, where the paper's is uniform (figure 1).
-A label, where there are any, is concatenated to z, and as constant maps to the image (Mirza and Osindero 2014).
+z is normal, as everywhere here, instead of uniform as in the paper (figure 1).
+Labels, if any, are concatenated to z, and to the image as constant maps (Mirza and Osindero 2014).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ DEVIATION = 0.02  # all weights start from N(0, 0.02^2) (section 4)
 
 
 def initialise(network: nn.Module) -> None:
-    """Section 4, and for the gains of the normalisation the authors' N(1, 0.02^2)."""
+    """Initialise as in section 4, with the gains of normalisation layers from the authors' N(1, 0.02^2)."""
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, 0.0, DEVIATION)
@@ -32,14 +32,14 @@ def initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 1.0, DEVIATION)
 
 
-# 5x5 convolutions, fractionally strided ones that double the resolution (figure 1) and strided ones that halve it; a
-# bias only where no normalisation follows.
+# 5x5 convolutions, fractionally strided to double the resolution (figure 1) and strided to halve it, with a bias only
+# if no normalisation follows.
 up = partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=2, output_padding=1, bias=False)
 down = partial(nn.Conv2d, kernel_size=5, stride=2, padding=2, bias=False)
 
 
 class Synthesis(SynthesisNetwork):
-    """z -> 4x4 features -> ... -> image; batch norm and ReLU everywhere but at the output, a tanh (figure 1)."""
+    """z -> 4x4 features -> ... -> image; batch norm and ReLU everywhere except at the tanh output (figure 1)."""
 
     def __init__(self, *, w_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int) -> None:
         super().__init__(num_ws=1, w_dim=w_dim)
@@ -74,7 +74,7 @@ class Generator(IdentityMappingGenerator):
 
 
 class Discriminator(DiscriminatorNetwork):
-    """The generator's mirror image: strided convolutions, batch norm everywhere but at the input, leaky ReLU."""
+    """The generator's mirror image: strided convolutions, batch norm everywhere except at the input, leaky ReLU."""
 
     batch_norm, from_image = True, ("read", "downs", "norms")
     logit_layer = "out"
@@ -92,13 +92,13 @@ class Discriminator(DiscriminatorNetwork):
         initialise(self)
 
     def layers_from_image(self) -> list[nn.Module]:
-        """Every convolution, with the normalisation behind it."""
+        """Every convolution, with the normalisation that follows it."""
         return [self.read, *(nn.ModuleList(pair) for pair in zip(self.downs, self.norms, strict=True))]
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         img = img.to(torch.float32)
-        if c is not None:  # every class is a map, 1 where the image belongs to it
+        if c is not None:  # one map per class, 1 for the image's class
             img = torch.cat([img, c.to(img.dtype)[:, :, None, None].expand(-1, -1, *img.shape[2:])], dim=1)
         x = F.leaky_relu(self.read(img), SLOPE)
         for layer, norm in zip(self.downs, self.norms, strict=True):

@@ -1,8 +1,8 @@
 """The first GAN (Goodfellow et al., "Generative Adversarial Nets", 2014): two multi-layer perceptrons.
 
 Rectified linear units and a sigmoid in the generator; maxout and dropout in the discriminator (section 5 and the
-authors' settings for MNIST). z is normal, as everywhere here, where the authors' is uniform. A label, where there are
-any, is a further input of both (Mirza and Osindero 2014).
+authors' settings for MNIST). z is normal, as everywhere here, instead of uniform as the authors'. Labels, if any, are a
+further input of both networks (Mirza and Osindero 2014).
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ class Synthesis(SynthesisNetwork):
         x = ws[:, 0]
         for layer in self.hidden:
             x = layer(x).relu()
-        # The sigmoid of the paper, whose range is [0, 1], in the range of our images: 2 sigmoid(x) - 1 = tanh(x / 2).
+        # The paper's sigmoid with range [0, 1], rescaled to our images: 2 sigmoid(x) - 1 = tanh(x / 2).
         return (self.out(x) / 2).tanh().unflatten(1, self.shape)
 
 
 class Generator(IdentityMappingGenerator):
-    """z -> image by `num_layers` hidden layers of `width` units."""
+    """z -> image through `num_layers` hidden layers of `width` units."""
 
     def __init__(
         self, *, resolution: int, z_dim: int = 100, c_dim: int = 0, img_channels: int = 3,
@@ -62,7 +62,7 @@ class Maxout(nn.Module):
 
 
 class Discriminator(DiscriminatorNetwork):
-    """Image -> logit by two maxout layers of `width` units, with dropout before each layer in training."""
+    """Image -> logit through two maxout layers of `width` units, with dropout before each layer in training."""
 
     drops_units = True
 

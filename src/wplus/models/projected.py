@@ -1,9 +1,9 @@
-"""Discriminators that look through frozen nets: features mixed by fixed random convolutions, a head on each level.
+"""Discriminators on features of frozen nets, mixed by fixed random convolutions, with a head on each level.
 
-`Projected` sees such features alone (Projected GAN, Sauer et al. 2021, arXiv:2111.01007); `Aided` has heads on them
-beside an ordinary discriminator of the pixels (vision-aided GANs, Kumari et al. 2022, arXiv:2112.09130). Heads have
-group normalisation, so that an image's logits do not depend on its batch. The nets are not part of a checkpoint: they
-come from `wplus.pretrained` by name, and must have the weights that they had in training.
+`Projected` only uses such features (Projected GAN, Sauer et al. 2021, arXiv:2111.01007); `Aided` adds heads on them to
+an ordinary discriminator of the pixels (vision-aided GANs, Kumari et al. 2022, arXiv:2112.09130). Heads use group
+normalisation, so that an image's logits do not depend on its batch. The nets are not part of a checkpoint: they are
+loaded from `wplus.pretrained` by name, and must have the same weights as in training.
 """
 
 import functools
@@ -24,22 +24,22 @@ from wplus.models.spectral import SpectralConv2d, iterate_all
 if TYPE_CHECKING:
     from wplus.pretrained.extractor import Extractor
 
-SMALLEST_MAP = 4  # px, to which heads come by halving
-LABEL_FEATURES = 64  # of a head, compared with the label's embedding
-INPUT_PX = (64, 224)  # smaller images are enlarged, larger ones reduced, unless said otherwise
+SMALLEST_MAP = 4  # px, to which heads downsample
+LABEL_FEATURES = 64  # features of a head that are compared with the label's embedding
+INPUT_PX = (64, 224)  # smaller images are enlarged, larger ones reduced, by default
 
 
 @functools.lru_cache(maxsize=8)
 def frozen_net(name: str, device: torch.device) -> "Extractor":
-    """The net `name`, frozen and in evaluation mode; one for all discriminators of this process."""
+    """The net `name`, frozen and in evaluation mode; shared by all discriminators of this process."""
     from wplus.pretrained.extractor import net_with_maps
 
-    with torch.inference_mode(False):  # whose tensors could not be saved for a later backward pass
+    with torch.inference_mode(False):  # inference tensors cannot be saved for backward
         return net_with_maps(name)().eval().requires_grad_(False).to(device)  # type: ignore[call-arg]
 
 
 class Projection(nn.Module):
-    """Maps of a net -> maps mixed over channels and scales, by fixed random convolutions (Projected GAN, section 3.2).
+    """Maps of a net -> maps mixed across channels and scales by fixed random convolutions (Projected GAN, section 3.2).
 
     m_i = c_i(f_i) + up(s_i(m_(i+1))) from the coarsest level to the finest, with c_i of 1x1, s_i of 3x3 and bilinear
     upsampling. Weights are N(0, 1 / inputs), which keeps the variance, and buffers, so that a file holds them.
@@ -66,7 +66,7 @@ class Projection(nn.Module):
 
 
 def _random(source: torch.Generator, *shape: int) -> Tensor:
-    if torch.get_default_device().type == "meta":  # a file's network: nothing is drawn, nothing allocated
+    if torch.get_default_device().type == "meta":  # a network from a file: nothing is drawn or allocated
         return torch.empty(shape)
     return torch.randn(shape, generator=source) / math.sqrt(math.prod(shape[1:]))
 
@@ -98,7 +98,7 @@ class Head(nn.Module):
 
 
 class NetHeads(nn.Module):
-    """The projection of one net, and a head on each of its levels."""
+    """The projection of one net, with a head on each of its levels."""
 
     def __init__(
         self, net: str, *, levels: Sequence[int] | None, channels: Sequence[int], input_px: int, c_dim: int,
@@ -135,7 +135,7 @@ class NetHeads(nn.Module):
 
 
 def check_levels(net: str, levels: Sequence[int], num: int, channels: Sequence[int]) -> None:
-    """UserError unless the levels are some of the net's, fine to coarse, and each has a width."""
+    """UserError unless the levels are a subset of the net's, fine to coarse, and each has a width."""
     if not levels or list(levels) != sorted(set(levels)) or not 0 <= levels[0] <= levels[-1] < num:
         raise UserError(f"levels must be some of {net}'s {list(range(num))}, in this order, got {list(levels)}.")
     if len(channels) <= levels[-1]:
@@ -145,7 +145,7 @@ def check_levels(net: str, levels: Sequence[int], num: int, channels: Sequence[i
 
 
 def as_net_sees(img: Tensor, size: int) -> Tensor:
-    """Images (N, C, H, W) in colour and at size x size, bilinear, antialiased when shrunk; laid out channels-last."""
+    """Images (N, C, H, W) as RGB at size x size, resized bilinearly with antialiasing, in channels-last layout."""
     img = img.to(torch.float32)
     img = img.expand(-1, 3, -1, -1) if img.shape[1] == 1 else img[:, :3]
     if img.shape[2] != size:
@@ -155,14 +155,14 @@ def as_net_sees(img: Tensor, size: int) -> Tensor:
 
 
 class Projected(DiscriminatorNetwork):
-    """Heads on features of frozen nets, and nothing else.
+    """Heads on features of frozen nets only.
 
     nets             the frozen nets, names of modules in `wplus.pretrained`
     levels           which of a net's maps have heads, 0 the finest; None: all
     channels         widths of the levels, fine to coarse
-    input_px         size at which the nets see images; None: the images' own, brought into 64..224
-    projection_seed  of the fixed random convolutions
-    sha256           SHA-256 of each net's weights file, by which another file is refused; None: any
+    input_px         size at which the nets see images; None: the images' own, limited to 64..224
+    projection_seed  seed of the fixed random convolutions
+    sha256           SHA-256 of each net's weights file; other files are refused; None: any file
     """
 
     of_pixels = False
@@ -184,7 +184,7 @@ class Projected(DiscriminatorNetwork):
         })  # fmt: skip
 
     def bind_nets(self) -> None:
-        """Keep the SHA-256 of the weights files as they are here: from now on the nets must have these."""
+        """Record the SHA-256 of the installed weights files, which the nets must match from now on."""
         known = {name: frozen_net(name, torch.device("cpu")).weights_sha256 for name in self.nets}
         for name, part in self.nets.items():
             assert isinstance(part, NetHeads)
@@ -193,11 +193,11 @@ class Projected(DiscriminatorNetwork):
 
     @property
     def pixel_part(self) -> DiscriminatorNetwork | None:
-        """Nothing looks at the pixels."""
+        """None: no part operates on pixels."""
         return None
 
     def begin_step(self) -> None:
-        """The power iteration of the spectral norm."""
+        """Run the power iteration of the spectral norm."""
         iterate_all(self.nets)
 
     def head_logits(self, img: Tensor, c: Tensor | None) -> list[Tensor]:
@@ -211,7 +211,7 @@ class Projected(DiscriminatorNetwork):
 
 
 class Aided(DiscriminatorAround, Projected):
-    """An ordinary discriminator, `pixel`, which gives the logits, with heads of `Projected` beside it for training.
+    """An ordinary discriminator, `pixel`, which returns the logits, with additional heads of `Projected` for training.
 
     pixel  a discriminator, or a description of one (`wplus.models.network.described`); other arguments as `Projected`'s
     """
@@ -222,9 +222,9 @@ class Aided(DiscriminatorAround, Projected):
 
     @property
     def pixel_part(self) -> DiscriminatorNetwork:
-        """The ordinary one."""
+        """The ordinary discriminator."""
         return self.pixel
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
-        """Those of the ordinary one, (N, 1)."""
+        """Logits of the ordinary discriminator, (N, 1)."""
         return self.pixel.logits(img, c)

@@ -1,5 +1,5 @@
 """Slicing adversarial networks (Takida et al. 2024, "SAN: Inducing Metrizability of GAN with Discriminative Normalized
-Linear Layer", arXiv:2301.12811): the last layer of a discriminator is a unit direction that learns apart from the rest.
+Linear Layer", arXiv:2301.12811): the last layer of a discriminator is a unit direction that is trained separately.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from wplus.models.discriminator import DiscriminatorAround, DiscriminatorNetwork
 
 
 class Direction(nn.Module):
-    """<w, h + b> with w of length 1, which gets no gradient by it (equation 14).
+    """<w, h + b> with a unit vector w that receives no gradient from it (equation 14).
 
-    While `teaches`, a second column is the same number by which w, and nothing else, gets its gradient.
+    While `teaches`, a second column has the same values but only passes gradients to w.
     """
 
     def __init__(self, in_features: int) -> None:
@@ -65,7 +65,7 @@ class San(DiscriminatorAround):
         return self.pixel.logits(img, c)
 
     def learned_logits(self, img: Tensor, c: Tensor | None) -> Tensor:
-        """(N, 2): logits for the loss, and those by which the direction learns."""
+        """(N, 2): logits for the loss, and logits that train the direction."""
         self.direction.teaches = True
         try:
             return self.pixel(img, c)

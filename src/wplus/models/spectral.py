@@ -1,7 +1,7 @@
 """Convolutions of spectral norm 1 (Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks").
 
-The power iteration that estimates the largest singular value moves once per training step, when it is told, not in
-every pass: parts of a batch, and processes, then see the same weights as the whole batch does.
+The power iteration that estimates the largest singular value runs once per training step, on request, rather than in
+every pass, so that parts of a batch, and all processes, use the same weights as the whole batch.
 """
 
 import torch
@@ -12,9 +12,9 @@ ITERATIONS_AT_START = 15
 
 
 class SpectralConv2d(nn.Module):
-    """Convolution by weight / sigma, sigma the largest singular value of the weight as a matrix (out, in k k).
+    """Convolution with weight / sigma, sigma the largest singular value of the weight as a matrix (out, in k k).
 
-    sigma = u^T W v with the vectors of the last power iteration, held constant for the gradient (algorithm 1).
+    sigma = u^T W v with the vectors of the last power iteration, treated as constants in the gradient (algorithm 1).
     """
 
     u: Tensor
@@ -34,17 +34,17 @@ class SpectralConv2d(nn.Module):
 
     @torch.no_grad()
     def iterate(self, num: int = 1) -> None:
-        """Move the vectors towards the largest singular value's: v <- W^T u, u <- W v, of length 1."""
+        """Run power iterations towards the largest singular value: v <- W^T u, u <- W v, normalised to length 1."""
         matrix = self.weight.flatten(1)
         for _ in range(num):
             v = F.normalize(matrix.t() @ self.u, dim=0)
             u = F.normalize(matrix @ v, dim=0)
-            good = v.isfinite().all() & u.isfinite().all()  # a lost weight must not stay in the vectors
+            good = v.isfinite().all() & u.isfinite().all()  # non-finite weights must not persist in the vectors
             self.v.copy_(torch.where(good, v, self.v))
             self.u.copy_(torch.where(good, u, self.u))
 
     def sigma(self) -> Tensor:
-        """The estimate of the largest singular value, a scalar that the weight gets a gradient by."""
+        """The estimate of the largest singular value, a scalar differentiable in the weight."""
         return self.u.clone() @ self.weight.flatten(1) @ self.v.clone()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class SpectralConv2d(nn.Module):
 
 
 def iterate_all(network: nn.Module) -> None:
-    """One power iteration in every spectral convolution of a network."""
+    """Run one power iteration in every spectral convolution of a network."""
     for module in network.modules():
         if isinstance(module, SpectralConv2d):
             module.iterate()

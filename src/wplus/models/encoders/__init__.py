@@ -1,1 +1,1 @@
-"""Encoders: images -> ws of a generator. All share `Encoder`, so that training and inversion know no other names."""
+"""Encoders: images -> ws of a generator. All implement `Encoder`, the only interface training and inversion rely on."""

@@ -18,19 +18,19 @@ LARGEST_INPUT = 1024  # px
 class Encoder(Network):
     """Images -> ws of one generator; `forward` is `latent_avg` plus `offsets`.
 
-    A subclass implements `_offsets`. Its constructor's arguments, by the names that all encoders share:
+    Subclasses implement `_offsets`. Constructor arguments shared by all encoders:
         num_ws, w_dim, img_channels  those of the generator
-        input_size                   side in pixels that the network sees, a power of two; images are resized to it
+        input_size                   side of the network's input in pixels, a power of two; images are resized to it
         is_iterative                 takes an image and its current reconstruction, concatenated (ReStyle)
 
     Buffers
-        latent_avg  (num_ws, w_dim), what offsets are relative to; zeros until somebody sets it
-        stage       number of the last delta that takes part (e4e, section 3.2), 0 for w alone: in a checkpoint, so that
-                    heads without training are never used
+        latent_avg  (num_ws, w_dim), the latent that offsets are relative to; zeros until set
+        stage       index of the last delta in use (e4e, section 3.2), 0 for w alone; stored in checkpoints, so that
+                    untrained heads are never used
     """
 
-    spaces: ClassVar[tuple[str, ...]] = ("w", "w+")  # that it can answer in; in w it is the first row of its answer
-    has_stages: ClassVar[bool] = True  # False: every head takes part always, and `stage` is refused
+    spaces: ClassVar[tuple[str, ...]] = ("w", "w+")  # spaces it can predict; w is the first row of its output
+    has_stages: ClassVar[bool] = True  # False: all heads are always in use, and `stage` is refused
     smallest_input: ClassVar[int] = 32  # px
 
     latent_avg: Tensor
@@ -47,7 +47,7 @@ class Encoder(Network):
         self.register_buffer("stage", torch.tensor(num_ws - 1, dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, in_channels, R, R) in [-1, 1] of any size -> ws (N, num_ws, w_dim), at its own stage."""
+        """Images (N, in_channels, R, R) in [-1, 1] of any size -> ws (N, num_ws, w_dim), at its current stage."""
         return self.latent_avg + self.offsets(images)
 
     if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Encoder(Network):
 
 
 def with_deltas(outputs: Sequence[Tensor], num_ws: int) -> Tensor:
-    """w and the deltas of the following layers, (N, w_dim) each -> ws (N, num_ws, w_dim), w alone where no delta is."""
+    """w and the deltas of the following layers, (N, w_dim) each -> ws (N, num_ws, w_dim); w where there is no delta."""
     w, *deltas = outputs
     rows = [w, *(w + delta for delta in deltas)]
     return torch.stack(rows + [w] * (num_ws - len(rows)), dim=1)

@@ -1,6 +1,6 @@
-"""Published encoders on the IR-SE backbone, e4e's, pSp's, ReStyle's and the one into W, and e4e's latent discriminator.
+"""Published encoders on the IR-SE backbone: e4e, pSp, ReStyle and the one into W, and e4e's latent discriminator.
 
-Parameter names are those of the published checkpoints.
+Parameter names follow the published checkpoints.
 """
 
 import math
@@ -23,7 +23,7 @@ STRIDES = (16, 8, 4)  # of the coarse, middle and fine map
 
 
 class StyleHead(nn.Module):
-    """A map to one style ("map2style" of pSp): strided convolutions down to one position, then a linear layer."""
+    """Turn a map into one style ("map2style" of pSp): strided convolutions to one position, then a linear layer."""
 
     def __init__(self, in_channels: int, w_dim: int, *, side: int) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class StyleHead(nn.Module):
 
 
 class PyramidEncoder(Encoder):
-    """Backbone, feature pyramid and a style head per layer; a subclass says how the heads' outputs become ws.
+    """Backbone, feature pyramid and a style head per layer. Subclasses define how the heads' outputs become ws.
 
-    Arguments beside those of `Encoder`
+    Arguments in addition to those of `Encoder`
         depth  of the backbone: 50 as published, 100 or 152
         maps   "pyramid", or "last": every head reads the backbone's last map (the simplified encoders of ReStyle)
 
-    The heads' linear layers are equalised; published encoders take the start of the backbone from ArcFace.
+    The heads' linear layers are equalised; published encoders initialise the backbone from ArcFace.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PyramidEncoder(Encoder):
         self.taps = ir_se.taps(depth)
         fine, middle, coarse = ir_se.CHANNELS[1:]
         self.styles = nn.ModuleList(StyleHead(coarse, w_dim, side=self._side(i)) for i in range(num_ws))
-        if maps == "pyramid":  # both also where a small generator has no style that reads the fine map, as published
+        if maps == "pyramid":  # both, as published, even if a small generator has no style that reads the fine map
             self.latlayer1 = nn.Conv2d(middle, coarse, 1)
             self.latlayer2 = nn.Conv2d(fine, coarse, 1)
 
@@ -70,7 +70,7 @@ class PyramidEncoder(Encoder):
         return self.input_size // STRIDES[level]
 
     def head_outputs(self, x: Tensor, num: int) -> list[Tensor]:
-        """Outputs (N, w_dim) of the first `num` heads; the others, and what only they would read, stay untouched."""
+        """Outputs (N, w_dim) of the first `num` heads; other heads, and maps only they need, are not computed."""
         fine, middle, coarse = ir_se.tapped(self.body, self.input_layer(x), self.taps)
         levels = [coarse]
         if self.maps == "pyramid" and num > COARSE_END:
@@ -82,7 +82,7 @@ class PyramidEncoder(Encoder):
 
 
 def upsampled(x: Tensor, *, like: Tensor) -> Tensor:
-    """A map at the size of `like`: bilinear, corners on corners, as published."""
+    """Upsample a map to the size of `like`: bilinear with aligned corners, as published."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
 
 
@@ -99,7 +99,7 @@ class Encoder4Editing(PyramidEncoder):
 
 
 class GradualStyleEncoder(PyramidEncoder):
-    """pSp (Richardson et al. 2021, "Encoding in Style", section 3): a style of its own for every layer; arguments as in
+    """pSp (Richardson et al. 2021, "Encoding in Style", section 3): a separate style for every layer; arguments as in
     `PyramidEncoder`. With maps="last" it is ReStyle's BackboneEncoder."""
 
     spaces = ("w+",)
@@ -112,7 +112,7 @@ class GradualStyleEncoder(PyramidEncoder):
 class WEncoder(Encoder):
     """One w for all layers: backbone, mean over positions, linear layer (pSp's BackboneEncoderUsingLastLayerIntoW).
 
-    Arguments as in `Encoder`, and `depth` of the backbone. It has no deltas, so that every stage is the same.
+    Arguments as in `Encoder`, and `depth` of the backbone. It has no deltas, so all stages are equal.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class WEncoder(Encoder):
 
 
 class LatentDiscriminator(Network):
-    """Does a w come from the mapping network, or from an encoder? (Tov et al. 2021, section 3.3.2; Nitzan et al. 2020).
+    """Tells w of the mapping network from w of an encoder (Tov et al. 2021, section 3.3.2; Nitzan et al. 2020).
 
     An MLP of `num_layers` linear layers, leaky ReLU with slope 0.2 between them; 788,481 parameters for w_dim 512.
     """

@@ -17,7 +17,7 @@ REDUCTION = 16
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale every channel by a gate computed from all channels' means (Hu et al. 2018)."""
+    """Scale every channel by a gate computed from the means of all channels (Hu et al. 2018)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Unit(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
         if in_channels == out_channels:
-            self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)  # drops samples
+            self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)  # subsamples
         else:
             self.shortcut_layer = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
@@ -65,7 +65,7 @@ def stem(in_channels: int = 3) -> nn.Sequential:
 
 
 def body(depth: int = 50) -> nn.Sequential:
-    """All units in a row: (N, 64, H, W) -> (N, 512, H/16, W/16). UserError unless depth is 50, 100 or 152."""
+    """The sequence of all units: (N, 64, H, W) -> (N, 512, H/16, W/16). UserError unless depth is 50, 100 or 152."""
     check_choice("depth", depth, UNITS)
     units, in_channels = [], STEM_CHANNELS
     for channels, num_units in zip(CHANNELS, UNITS[depth], strict=True):
@@ -82,7 +82,7 @@ def taps(depth: int = 50) -> tuple[int, int, int]:
 
 
 def tapped(units: nn.Sequential, x: Tensor, indices: tuple[int, ...]) -> list[Tensor]:
-    """Outputs of the units with these indices, in their order, for the stem's output x."""
+    """Outputs of the units with these indices, in order, for the stem's output x."""
     outputs = []
     for index, unit in enumerate(units):
         x = unit(x)

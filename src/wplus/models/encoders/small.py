@@ -1,7 +1,7 @@
-"""An encoder of the right size for small images: e4e's w plus deltas, on a residual network of a few million weights.
+"""An encoder sized for small images: e4e's w plus deltas, on a residual network with a few million weights.
 
-Group normalisation: images of a batch never mix, and no running statistics can be wrong at inference. Heads read
-vectors instead of maps, so that all of them together are one matrix product.
+It uses group normalisation, so that images of a batch never mix and there are no running statistics to go wrong at
+inference. Heads read vectors instead of maps, so that all of them together are one matrix product.
 """
 
 import math
@@ -16,13 +16,13 @@ from wplus.models.encoders.base import Encoder, with_deltas
 from wplus.models.encoders.e4e import COARSE_END, MIDDLE_END
 from wplus.models.layers import SLOPE
 
-TOP_SIDE = 16  # of the fine map; larger images are brought there by strided convolutions alone
-WIDTHS = (1, 2, 3)  # of the fine, middle and coarse map, in multiples of `width`; each has half the side of the last
+TOP_SIDE = 16  # side of the fine map; larger images are reduced to it by strided convolutions only
+WIDTHS = (1, 2, 3)  # channels of the fine, middle and coarse map, in multiples of `width`; each halves the side
 MIN_CHANNELS = 16  # of maps above the fine one, which otherwise have half the channels of the map below
-GROUP_SIZE = 16  # channels that are normalised together
+GROUP_SIZE = 16  # channels per group of group normalisation
 GRID = 4  # positions per side that a vector distinguishes
-VECTOR_WIDTH = 8  # of the vectors that heads read, in multiples of `width`
-FIRST_W_GAIN = 0.1  # an answer begins near the mean latent, where training starts from
+VECTOR_WIDTH = 8  # size of the vectors that heads read, in multiples of `width`
+FIRST_W_GAIN = 0.1  # keeps initial outputs near the mean latent
 
 
 def activate(x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Residual(nn.Module):
 
 
 class ToVector(nn.Module):
-    """A map to a vector: few channels at up to 4x4 positions, and all channels averaged, through a linear layer."""
+    """Turn a map into a vector: a few channels at up to 4x4 positions, and all channel means, then a linear layer."""
 
     def __init__(self, channels: int, dim: int, *, side: int) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class ToVector(nn.Module):
 def trunk(
     in_channels: int, width: int, *, input_size: int
 ) -> tuple[nn.Sequential, nn.ModuleList, nn.ModuleList, list[int]]:
-    """Stem, three residual units on maps of side 16, 8 and 4 (or smaller ones for smaller images), what halves the maps
-    between them, and the units' channels; UserError for another width than 16, 32, ..."""
+    """Stem, three residual units on maps of side 16, 8 and 4 (or smaller ones for smaller images), the downsampling
+    layers between them, and the units' channels; UserError unless width is a multiple of 16."""
     if width < GROUP_SIZE or width % GROUP_SIZE:
         raise UserError(f"width must be a positive multiple of {GROUP_SIZE}, got {width}.")
     channels = [multiple * width for multiple in WIDTHS]
@@ -112,14 +112,15 @@ def maps_of(x: Tensor, stem: nn.Module, units: nn.ModuleList, downs: nn.ModuleLi
 
 
 class SmallEncoder(Encoder):
-    """One w for all layers, and for every layer but the first a delta to it, as in e4e; arguments as in `Encoder`.
+    """One w for all layers and a delta for every layer but the first, as in e4e; arguments as in `Encoder`.
 
-    `width` is the one dial, a multiple of 16: channels and vectors grow with it, time and weights with its square. At
-    64 it has 2.9 M parameters for a 32 px generator with w_dim 128, and 4.4 M with w_dim 512.
+    `width`, a multiple of 16, controls its size: channels and vectors grow with it, time and weights with its square.
+    At 64 it has 2.9 M parameters for a 32 px generator with w_dim 128, and 4.4 M with w_dim 512.
 
-    Three maps, each after one residual unit, become vectors, to which those of the coarser maps are added: coarse
-    styles read the coarse vector, fine ones the sum of all, by e4e's levels. The head of w begins near zero, so that
-    the first answer is near the mean latent; the heads of deltas, and each unit's last convolution, begin at zero.
+    Three maps, each the output of one residual unit, are turned into vectors, to which those of the coarser maps are
+    added: coarse styles read the coarse vector, fine ones the sum of all, by e4e's levels. The head of w is initialised
+    near zero, so that initial outputs are near the mean latent; the heads of deltas, and the last convolution of each
+    unit, are initialised at zero.
     """
 
     smallest_input = 8
@@ -139,7 +140,7 @@ class SmallEncoder(Encoder):
         nn.init.normal_(self.head_weight.data[0], std=FIRST_W_GAIN / math.sqrt(dim))
 
     def _offsets(self, x: Tensor, stage: int) -> Tensor:
-        levels = [(i >= COARSE_END) + (i >= MIDDLE_END) for i in range(stage + 1)]  # that the heads read, 0 is coarse
+        levels = [(i >= COARSE_END) + (i >= MIDDLE_END) for i in range(stage + 1)]  # read by the heads, 0 is coarse
         maps = maps_of(x, self.stem, self.units, self.downs)
         vectors: list[Tensor] = []
         for to_vector, map_ in list(zip(self.vectors, maps, strict=True))[::-1][: levels[-1] + 1]:

@@ -1,7 +1,7 @@
-"""The base of all networks of image translation: the mode of their normalisation, and the layers that heed it.
+"""The base of all image translation networks: the mode of their normalisation, and the layers that depend on it.
 
-Whoever runs a translator says which picture is meant. In other implementations the picture depends on a switch
-(`train()`, `eval()`), so that the picture of the test is not the one that was trained.
+The mode is passed explicitly to every call. In other implementations the result depends on `train()` and `eval()`, so
+that images at test time are not the ones that were trained.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ Mode = Literal["inference", "batch", "train"]
 MODES: tuple[Mode, ...] = ("inference", "batch", "train")
 NormKind = Literal["instance", "batch", "none"]
 NORMS: tuple[NormKind, ...] = ("instance", "batch", "none")
-WIDEST = 8  # times `width`: maps of U-Nets and discriminators of patches
+WIDEST = 8  # times `width`: the most feature maps of U-Nets and patch discriminators
 EPS, MOMENTUM = 1e-5, 0.1  # torch's own, as published
 
 
 class Norm(nn.Module):
     """Normalisation over (N, C, H, W), y = gamma (x - mean) / sqrt(var + eps) + beta.
 
-    kind  "instance": statistics of each image, no gamma and beta, the same in every mode; "batch": the running ones in
-          the mode "inference", the batch's in "batch", the batch's, which move the running ones, in "train"; "none"
+    kind  "instance": statistics of each image, no gamma and beta, the same in every mode; "batch": running statistics
+          in mode "inference", the batch's in "batch", the batch's in "train", which also updates the running ones;
+          "none"
     """
 
     running_mean: Tensor
@@ -62,8 +63,8 @@ def dropped(x: Tensor, share: float, mode: Mode) -> Tensor:
 
 
 def has_bias(norm: NormKind) -> bool:
-    """Whether convolutions in front of a normalisation have a bias: instance norm takes it away again, but published
-    networks keep it; batch norm has one of its own."""
+    """Whether convolutions before a normalisation have a bias: instance norm cancels it, but published networks keep
+    it; batch norm has its own."""
     return norm == "instance"
 
 
@@ -77,10 +78,10 @@ def init_weights(network: nn.Module, deviation: float = 0.02) -> None:
 
 
 class TranslatorNetwork(Network):
-    """Images of one domain to images of another; a subclass implements `translate`.
+    """Images of one domain to images of another. Subclasses implement `translate`.
 
-    in_channels   of what it is given
-    img_channels  of what it makes
+    in_channels   channels of the input
+    img_channels  channels of the output
     size_divisor  height and width must be multiples of it
     """
 
@@ -93,8 +94,8 @@ class TranslatorNetwork(Network):
     def forward(self, images: Tensor, mode: Mode = "inference") -> Tensor:
         """images (N, in_channels, H, W) in [-1, 1] -> (N, img_channels, H, W) in [-1, 1].
 
-        mode  "inference": as in use, an image's result does not depend on the others; "batch": statistics of this
-              batch, no dropout; "train": with dropout, and batch norm's running statistics move
+        mode  "inference": each image's result is independent of the others; "batch": statistics of this batch, no
+              dropout; "train": with dropout, and batch norm's running statistics are updated
         """
         check_choice("mode", mode, MODES)
         check_images(images, self.in_channels, self.size_divisor)

@@ -1,6 +1,6 @@
 """PatchGAN: a discriminator that judges every patch of an image (Isola et al., 1611.07004, section 3.2.2).
 
-Three layers of stride 2 see patches of 70 px (C64-C128-C256-C512), one layer patches of 16, none single pixels.
+Three layers of stride 2 see patches of 70 px (C64-C128-C256-C512), one layer sees patches of 16 px, none single pixels.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class PatchLayer(nn.Module):
 
 
 class PatchDiscriminator(Network):
-    """Images, joined with what they were made from where it is conditional, to a logit per patch, high is real.
+    """Images, concatenated with their inputs if it is conditional, to one logit per patch, high is real.
 
-    in_channels  of all that it sees: 3, or 6 for pairs (A, B) side by side in the channels
+    in_channels  channels of its input: 3, or 6 for pairs (A, B) concatenated along channels
     num_layers   of stride 2: 3 is published for 256 px; 0 judges single pixels by 1x1 convolutions
     width        feature maps of the first layer, doubled up to 8 times
-    norm         not on the first layer; "instance" keeps images apart
+    norm         not applied to the first layer; "instance" keeps images independent
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PatchDiscriminator(Network):
         init_weights(self)
 
     def forward(self, images: Tensor, mode: Mode = "inference") -> Tensor:
-        """images (N, in_channels, H, W) in [-1, 1] -> logits (N, 1, h, w); of the modes see `Norm`."""
+        """images (N, in_channels, H, W) in [-1, 1] -> logits (N, 1, h, w); for modes see `Norm`."""
         check_choice("mode", mode, MODES)
         check_images(images, self.in_channels)
         for layer in self.layers:

@@ -16,7 +16,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, kernel: int, norm: NormKind, *, stride: int = 1) -> None:
         super().__init__()
-        self.reflect = kernel // 2 if stride == 1 else 0  # published: zeros where it halves
+        self.reflect = kernel // 2 if stride == 1 else 0  # as published, zeros if it halves the resolution
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2 - self.reflect, bias=has_bias(norm))
         self.norm = Norm(channels, norm)
 
@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
 
 
 class UpNorm(nn.Module):
-    """Doubling and normalisation, by a 3x3 transposed convolution or a resize in front: H x W to 2H x 2W."""
+    """Upsampling, by a 3x3 transposed convolution or a resize and convolution, and normalisation: H x W to 2H x 2W."""
 
     def __init__(self, in_channels: int, channels: int, norm: NormKind, upsample: Upsample) -> None:
         super().__init__()
@@ -61,10 +61,10 @@ class ResNet(TranslatorNetwork):
     """CycleGAN's generator.
 
     num_blocks  residual blocks: 9 from 256 px on, 6 below
-    num_downs   halvings before them: 2 published, 1 does for small images
-    width       feature maps at full resolution, doubled by every halving
+    num_downs   halvings before them: 2 as published, 1 is enough for small images
+    width       feature maps at full resolution, doubled at every halving
     norm        "instance", without gamma and beta, is published
-    upsample    "resize" leaves no checkerboard; "transposed" is published
+    upsample    "resize" avoids checkerboards; "transposed" is published
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The U-Net of pix2pix (Isola et al., 1611.07004): down to 1 px, up again, every map handed across.
+"""The U-Net of pix2pix (Isola et al., 1611.07004): down to 1 px and up again, with skip connections at every map.
 
 encoder  C64-C128-C256-C512-C512-C512-C512-C512           4x4 convolutions of stride 2, leaky ReLU
-decoder  CD512-CD1024-CD1024-C1024-C1024-C512-C256-C128   widths after the maps of the encoder were joined
+decoder  CD512-CD1024-CD1024-C1024-C1024-C512-C256-C128   widths after concatenation with the encoder's maps
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wplus.models.translation.base import (
 
 UPSAMPLES = ("resize", "transposed")
 Upsample = Literal["resize", "transposed"]
-FIRST_DROPPED = 4  # ups from here to the innermost but one drop: three at 256 px, none up to 32 px
+FIRST_DROPPED = 4  # ups from here to the second innermost have dropout: three at 256 px, none up to 32 px
 
 
 class Down(nn.Module):
@@ -48,10 +48,10 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """ReLU, doubling, normalisation, dropout: (N, C, H, W) -> (N, D, 2H, 2W).
+    """ReLU, upsampling, normalisation, dropout: (N, C, H, W) -> (N, D, 2H, 2W).
 
-    upsample  "transposed": a 4x4 transposed convolution of stride 2, as published; "resize": the nearest pixels and a
-              3x3 convolution, which leaves no checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard)
+    upsample  "transposed": a 4x4 transposed convolution of stride 2, as published; "resize": nearest-neighbour resize
+              and a 3x3 convolution, which avoids checkerboards (Odena et al., distill.pub/2016/deconv-checkerboard)
     """
 
     def __init__(self, in_channels: int, channels: int, norm: NormKind, upsample: Upsample, *, bias: bool,
@@ -75,10 +75,10 @@ class Up(nn.Module):
 class UNet(TranslatorNetwork):
     """pix2pix' generator.
 
-    num_downs  halvings; log2 of the resolution brings the innermost map to 1x1 px, as published (8 at 256 px)
-    width      feature maps after the first; 2, 4 and 8 times as many after the next ones
-    norm       "instance" makes the picture of training that of inference; "batch" is published
-    dropout    share that the inner ups drop in training, the paper's noise
+    num_downs  halvings; log2 of the resolution gives an innermost map of 1x1 px, as published (8 at 256 px)
+    width      feature maps after the first halving; 2, 4 and 8 times as many after the next ones
+    norm       "instance" gives the same images in training and inference; "batch" is published
+    dropout    dropout rate of the inner ups in training, the paper's noise
     """
 
     def __init__(
