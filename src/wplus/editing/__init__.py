@@ -1,1 +1,1 @@
-"""Directions in latent space: found without labels or with them, stored with their generator, applied."""
+"""Directions in latent space: find them with or without labels, store them with their generator, apply them."""

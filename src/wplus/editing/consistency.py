@@ -1,9 +1,9 @@
 """Effects of edits: latent editing consistency of an inverter, and how far images move.
 
-Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3) edits there and back: a
-latent w is edited, its image inverted anew, and the edit undone, || w - undo(invert(G(do(w)))) ||. An inverter whose
-latents follow edits comes back to where it started. Spaces that lead to w+ are compared there; s and f/w+, in which the
-same edit is another shift, in deviations of their own. What compares all of them is how far the image is from itself.
+Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3) makes a round trip: a latent
+w is edited, its image inverted again, and the edit undone, || w - undo(invert(G(do(w)))) ||. An inverter whose latents
+follow edits returns to its starting point. Spaces that map to w+ are compared there; s and f/w+, where the same edit is
+a different shift, in their own standard deviations. Distances between images are comparable across all spaces.
 """
 
 import math
@@ -59,14 +59,14 @@ MOVED = MetricInfo(meaning="Perceptual distance that one unit of an edit's stren
 
 @dataclass(frozen=True)
 class Errors:
-    """What images are off by after an edit and back: (N,) float64 each, on the CPU."""
+    """Errors after an edit and its reversal: (N,) float64 each, on the CPU."""
 
     norms: Tensor
-    """Of the codes' differences, see `LatentSpace.length`."""
+    """Norms of the differences of codes, see `LatentSpace.length`."""
     lengths: Tensor
-    """Of the edit, measured alike."""
+    """Norms of the edit, measured in the same way."""
     images: Tensor
-    """Perceptual distances."""
+    """Perceptual distances of images."""
 
 
 @torch.no_grad()
@@ -74,10 +74,10 @@ def edit_errors(
     generator: GeneratorNetwork, codes: Tensor, *, space: LatentSpace, invert: Inverter, edits: Mapping[str, Tensor],
     distance: ImageDistance, batch_size: int = 16,
 ) -> dict[str, Errors]:  # fmt: skip
-    """Edit -> what each code is off by after the edit and back.
+    """Edit -> errors of each code after the edit and its reversal.
 
-    Codes (N, ...) of the space, w+ or one without ws, are what `invert` found for images; `edits` says what is added to
-    ws, name -> (num_ws, w_dim), as `Direction.shift` gives it.
+    Codes (N, ...) of the space, w+ or one without ws, are those `invert` found for images; `edits` maps names to shifts
+    of ws (num_ws, w_dim), as returned by `Direction.shift`.
     """
     device = generator.mapping.w_avg.device
     batches = codes.to(device).split(batch_size)
@@ -95,7 +95,7 @@ def _there_and_back(
     generator: GeneratorNetwork, codes: Tensor, space: LatentSpace, invert: Inverter, shift: Tensor,
     distance: ImageDistance,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """|| code - undo(invert(G(do(code)))) || of each, || do(code) - code ||, and the distance of both images: (N,)."""
+    """|| code - undo(invert(G(do(code)))) ||, || do(code) - code ||, and the distance of both images: each (N,)."""
 
     def draw(some: Tensor) -> Tensor:
         return generator.synthesis(decode(some, str(space), generator), noise_mode="const")
@@ -115,14 +115,14 @@ def consistency(
     """Latent editing consistency from the `edit_errors` of each edit, with bootstrap intervals over images:
 
         lec_EDIT           the mean from the 1st to the 99th percentile. The published number filters means over
-                           batches; here every image counts for itself, so that the batch size changes nothing. Lengths
-                           that are not those of w+ are called lec_EDIT_in_s, ..., and lec_EDIT_in_s_all
-        lec_EDIT_all       the mean of all
-        lec_EDIT_per_edit  lec over the length of the edit; left out where that is 0: the second inversion alone
-        lec_EDIT_per_std   lec over the deviation of codes from their mean, in w+ that of w in all layers
-        lec_EDIT_image     of the images, in the distance of `edit_errors`
+                           batches; here images are filtered individually, so that the batch size has no effect. Lengths
+                           in spaces other than w+ are called lec_EDIT_in_s, ..., and lec_EDIT_in_s_all
+        lec_EDIT_all       the mean over all images
+        lec_EDIT_per_edit  lec divided by the length of the edit; omitted if that is 0 (a second inversion only)
+        lec_EDIT_per_std   lec divided by the deviation of codes from their mean, in w+ that of w in all layers
+        lec_EDIT_image     distance of the images, as measured by `edit_errors`
 
-    `protocol` is what the caller knows of the inverter, the images and the distance.
+    `protocol` describes the inverter, the images and the distance.
     """
     deviation = _deviation(models.generator, space, seed=seed)
     for name, found in errors.items():
@@ -151,7 +151,7 @@ def consistency(
 
 
 def in_space(space: LatentSpace) -> str:
-    """What the names of lengths end in that do not compare with those of w+: `_in_s`, `_in_f16wplus`."""
+    """Suffix for the names of lengths that are not comparable with those of w+: `_in_s`, `_in_f16wplus`."""
     return "" if space.has_ws else f"_in_{space}".replace("/", "").replace("+", "plus")
 
 
@@ -177,10 +177,10 @@ def editability(
     models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection], perceptual: ImageDistance,
     strengths: Sequence[float] = (-1.0, 1.0), batch_size: int = 16, protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """moved_DIRECTION: perceptual distance that edits of latents move an image, over |strength|, all with stored noise.
+    """moved_DIRECTION: perceptual distance by which edits move an image, divided by |strength|, with the stored noise.
 
-    The mean over images and strengths, with a bootstrap interval over images. Strengths are units of the direction; 0
-    is left out.
+    The mean over images and strengths, with a bootstrap interval over images. Strengths are in units of the direction;
+    0 is ignored.
     """
     steps = [strength for strength in strengths if strength]
     if not steps:
@@ -208,7 +208,7 @@ def _moved(
     generator: GeneratorNetwork, latents: Sequence[Latent], direction: AnyDirection, strengths: Sequence[float],
     distance: ImageDistance,
 ) -> Tensor:  # fmt: skip
-    """Distance of each image from itself unedited, over |strength|, mean over strengths: (N,)."""
+    """Distance of each edited image from the original, divided by |strength|, mean over strengths: (N,)."""
     given = [replace(latent, noise=None) for latent in latents]
     before, moved = distance.features(synthesize(given, generator)), []
     for strength in strengths:

@@ -1,7 +1,7 @@
 """Directions in latent space, edits along them, and their file, which belongs to one generator.
 
-A direction has coordinates: where a latent lies along it, from an origin, in units. A strength is a number of units, so
-that 3 means a lot and 0.1 a little for every direction, whoever found it.
+A direction defines a coordinate: the position of a latent along it, relative to an origin, in units. Strengths are
+numbers of units, so that 3 is large and 0.1 small for any direction, whichever method found it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ MODES: tuple[Mode, ...] = ("add", "set")
 
 
 def select_layers(layers: str | Sequence[int], num_ws: int) -> tuple[int, ...]:
-    """The chosen ones of the layers 0 to num_ws - 1, ascending.
+    """The selected layers out of 0 to num_ws - 1, ascending.
 
-    `layers` is "all", the numbers themselves, or "coarse", "middle" or "fine": thirds, for pose and shape, features,
-    and colours, the coarser ones larger where it does not come out even.
+    `layers` is "all", a list of indices, or "coarse", "middle" or "fine": thirds, for pose and shape, features, and
+    colours, with any remainder assigned to the coarser ones.
     """
     if layers == "all":
         return tuple(range(num_ws))
     if isinstance(layers, str):
         if layers not in THIRDS:
             raise UserError(f"layers must be all, {', '.join(THIRDS)} or a list of numbers, got {layers!r}.")
-        bounds = [-(-num_ws * part // 3) for part in range(4)]  # rounded up: a remainder goes to the coarser thirds
+        bounds = [-(-num_ws * part // 3) for part in range(4)]  # rounded up: any remainder goes to the coarser thirds
         third = THIRDS.index(layers)
         return tuple(range(bounds[third], bounds[third + 1]))
     if not layers or not all(0 <= layer < num_ws for layer in layers):
@@ -57,11 +57,11 @@ class Direction:
 
     name: str  # unique in its file: sefa0, pca3, body=3
     vector: Tensor  # (w_dim,), the same in every layer, or (num_ws, w_dim), of unit length
-    layers: tuple[int, ...]  # of ws that it applies to
-    num_ws: int  # layers that the generator has
-    unit: float  # length of one unit of strength: the standard deviation along it of w, or of the latents it is from
-    origin: float  # projection from which coordinates count: the mean of the latents, or an attribute's boundary
-    notes: dict[str, Any] = field(default_factory=dict)  # how it came out: explained variance, accuracy, ...
+    layers: tuple[int, ...]  # layers of ws it applies to
+    num_ws: int  # number of layers of the generator
+    unit: float  # length of one unit of strength: standard deviation along it of w, or of the latents it was found from
+    origin: float  # projection at coordinate 0: the mean of the latents, or an attribute's boundary
+    notes: dict[str, Any] = field(default_factory=dict)  # results: explained variance, accuracy, ...
 
     def __post_init__(self) -> None:
         if not self.unit > 0:
@@ -69,19 +69,19 @@ class Direction:
 
     @property
     def pattern(self) -> Tensor:
-        """What is added to ws per unit length, (num_ws, w_dim): zero in the layers that the direction leaves alone."""
+        """The shift of ws per unit length, (num_ws, w_dim): zero in layers the direction does not apply to."""
         mask = torch.zeros(self.num_ws, 1, dtype=self.vector.dtype, device=self.vector.device)
         mask[list(self.layers)] = 1
         return mask * self.vector
 
     def shift(self, strength: float) -> Tensor:
-        """What an edit of this strength adds to ws, (num_ws, w_dim)."""
+        """The shift of ws for an edit of this strength, (num_ws, w_dim)."""
         return strength * self.unit * self.pattern
 
     def coordinates(self, ws: Tensor) -> Tensor:
-        """Where ws (N, num_ws, w_dim) lie along the direction, in units from the origin: (N,).
+        """Coordinates (N,) of ws (N, num_ws, w_dim) along the direction, in units from the origin.
 
-        With one vector for several layers it is the mean over these layers.
+        If one vector applies to several layers, the mean over these layers.
         """
         pattern = self.pattern.to(ws)
         projection = (ws * pattern).sum(dim=(1, 2)) / pattern.square().sum()
@@ -115,14 +115,14 @@ def _with_notes(name: str, notes: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class StyleDirection:
-    """One channel of a generator's styles, S (Wu et al. 2021, arXiv:2011.12799); an edit moves it alone."""
+    """One channel of a generator's styles, S (Wu et al. 2021, arXiv:2011.12799); an edit changes only this channel."""
 
     name: str  # unique in its file: accessory=3.b16.conv1.45
-    channel: int  # of s
-    layer: str  # and channel in it: b16.conv1.45
+    channel: int  # index into s
+    layer: str  # layer and channel within it: b16.conv1.45
     unit: float  # one unit of strength: the channel's standard deviation over samples of the prior
-    origin: float  # the channel's mean, from which coordinates count
-    notes: dict[str, Any] = field(default_factory=dict)  # how it came out
+    origin: float  # the channel's mean, which is coordinate 0
+    notes: dict[str, Any] = field(default_factory=dict)  # results
 
     @property
     def where(self) -> str:
@@ -130,15 +130,15 @@ class StyleDirection:
         return f"channel {self.layer}"
 
     def on(self, layers: str | Sequence[int]) -> StyleDirection:
-        """UserError: a channel belongs to its layer."""
+        """UserError: a channel belongs to a single layer."""
         raise UserError(f"'{self.name}' is a channel of one layer: leave `layers` at null, got {layers!r}.")
 
     def shift(self, strength: float) -> Tensor:
-        """UserError: what it does is no shift of ws."""
+        """UserError: its edits are not shifts of ws."""
         raise UserError(f"direction must be one of w here, got '{self.name}', a channel of s.")
 
     def edited(self, latent: Latent, generator: GeneratorNetwork, strength: float, mode: Mode) -> Latent:
-        """The latent in s, its channel moved by `strength` units, or with mode "set" to there from the mean."""
+        """The latent in s, its channel shifted by `strength` units, or in mode "set" placed there from the mean."""
         code = lifted(latent, "s", generator).clone()
         code[self.channel] = strength * self.unit + (self.origin if mode == "set" else code[self.channel])
         notes = _notes(self.name, strength, mode)
@@ -156,21 +156,20 @@ AnyDirection = Direction | StyleDirection
 
 @dataclass(frozen=True)
 class Directions:
-    """What a finder returns: directions with different names, all of w, all of w+ or all of s, the most important one
-    first."""
+    """Result of a finder: directions with distinct names, all of w, all of w+ or all of s, most important first."""
 
     items: tuple[AnyDirection, ...]
     generator: str  # fingerprint of their generator (`wplus.checkpoint.fingerprint`)
-    found: dict[str, Any] = field(default_factory=dict)  # the finder's name, settings and seed, and what it looked at
+    found: dict[str, Any] = field(default_factory=dict)  # the finder's name, settings, seed and data
 
     @property
     def names(self) -> list[str]:
-        """Of the directions, in order."""
+        """Names of the directions, in order."""
         return [item.name for item in self.items]
 
     @property
     def vectors(self) -> Tensor:
-        """(K, w_dim) or (K, num_ws, w_dim) of directions of w; (0,) of those of s."""
+        """(K, w_dim) or (K, num_ws, w_dim) for directions of w; (0,) for those of s."""
         found = [item.vector for item in self.items if isinstance(item, Direction)]
         return torch.stack(found) if found else torch.empty(0)
 
@@ -181,7 +180,7 @@ class Directions:
         return iter(self.items)
 
     def __getitem__(self, choice: str | int) -> AnyDirection:
-        """By name, or by number from 0; UserError where there is no such direction."""
+        """Look up by name, or by index from 0; UserError if there is no such direction."""
         if isinstance(choice, int) and 0 <= choice < len(self.items):
             return self.items[choice]
         if choice in self.names:
@@ -190,7 +189,7 @@ class Directions:
         raise UserError(f"direction must be {allowed}, got {choice!r}.")
 
     def choose(self, choice: str | int | Sequence[str | int]) -> list[AnyDirection]:
-        """Those that are asked for: "all", one by name or number, or a list of names and numbers."""
+        """Selected directions: "all", one by name or index, or a list of names and indices."""
         if choice == "all":
             return list(self.items)
         return [self[one] for one in ([choice] if isinstance(choice, (str, int)) else choice)]
@@ -199,9 +198,9 @@ class Directions:
 def edit_ws(ws: Tensor, direction: Direction, strength: float, *, mode: Mode = "add") -> Tensor:
     """Edited ws, (N, num_ws, w_dim) -> the same shape.
 
-    mode "add": w + strength * unit * n, every latent moves equally far (InterFaceGAN). mode "set": w + (strength -
-    coordinate) * unit * n, every latent comes to lie at this strength, however far it has to go, and stays where it was
-    in all other respects (GANSpace).
+    mode "add": w + strength * unit * n, which moves every latent by the same distance (InterFaceGAN). mode "set": w +
+    (strength - coordinate) * unit * n, which moves every latent to the same coordinate along n and leaves orthogonal
+    components unchanged (GANSpace).
     """
     check_choice("mode", mode, MODES)
     step = direction.unit * direction.pattern.to(ws)
@@ -214,10 +213,10 @@ def edit_ws(ws: Tensor, direction: Direction, strength: float, *, mode: Mode = "
 def edit_latent(
     latent: Latent, generator: GeneratorNetwork, direction: AnyDirection, strength: float, *, mode: Mode = "add"
 ) -> Latent:
-    """An edited latent: in w where its layers are all the same, else in w+, or in f/w+; its noise goes along.
+    """An edited latent: in w if its layers are all equal, otherwise in w+, or in f/w+; its noise is kept.
 
-    z and z+ go through the mapping network first, and truncation is applied: the result has none left. A direction of s
-    leads every latent to s.
+    z and z+ are mapped to w first, and truncation is applied, so the result has no truncation left. A direction of s
+    converts any latent to s.
     """
     check_choice("mode", mode, MODES)
     if isinstance(direction, StyleDirection):
@@ -233,7 +232,7 @@ def edit_latent(
 def check_edits(
     latents: Sequence[Latent], generator: GeneratorNetwork, directions: Sequence[AnyDirection], *, mode: Mode
 ) -> None:
-    """UserError where a direction cannot edit latents of a space; tried on one latent of each."""
+    """UserError if a direction cannot edit latents of a space; tested on one latent of each space."""
     for latent in {latent.space: latent for latent in latents}.values():
         for direction in directions:
             edit_latent(latent, generator, direction, 0.0, mode=mode)
@@ -242,7 +241,7 @@ def check_edits(
 def _edited_map(
     latent: Latent, generator: GeneratorNetwork, direction: Direction, strength: float, mode: Mode
 ) -> Latent:
-    """Of a space without ws, which is edited by what the direction adds to w+."""
+    """Edit a latent of a space without ws by the direction's shift of w+."""
     if mode == "set":
         raise UserError(f"mode must be add in {latent.space}, whose place along a direction is not known, got set.")
     shift, device = direction.shift(strength), generator.mapping.w_avg.device
@@ -255,7 +254,7 @@ def _notes(direction: str, strength: float, mode: Mode) -> dict[str, str]:
 
 
 def save_directions(path: str | Path, directions: Directions) -> Path:
-    """Write directions to a safetensors file, whole or not at all."""
+    """Write directions to a safetensors file, atomically."""
     items = directions.items
     header: dict[str, Any] = {"generator": directions.generator, "found": directions.found}
     keys: tuple[str, ...] = ("name", "channel", "layer", "unit", "origin", "notes")
@@ -266,7 +265,7 @@ def save_directions(path: str | Path, directions: Directions) -> Path:
 
 
 def load_directions(path: str | Path, *, fingerprint: str | None) -> Directions:
-    """Read directions for the generator with this fingerprint, None for any; UserError for every other file."""
+    """Read directions for the generator with this fingerprint, None for any; UserError for any other file."""
 
     def assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Directions:
         entries = header["directions"]

@@ -1,4 +1,4 @@
-"""From latents and directions to pictures: a filmstrip for each direction, edited latents, the overview of a finder."""
+"""Apply directions to latents: filmstrips of each direction, edited latents, an overview of a finder's directions."""
 
 import itertools
 import re
@@ -30,13 +30,13 @@ def edit(
 ) -> dict[str, Path]:  # fmt: skip
     """Edit every latent along every direction at every strength; returns the filmstrip of each direction.
 
-    Writes filmstrips/DIRECTION.png, whose rows are latents and whose columns are strengths, and
-    latents/NAME/DIRECTION_STRENGTH.safetensors into `output_dir`, and logs the filmstrips to `tracker`.
+    Writes filmstrips/DIRECTION.png, with a row per latent and a column per strength, and
+    latents/NAME/DIRECTION_STRENGTH.safetensors to `output_dir`, and logs the filmstrips to `tracker`.
 
     Args:
         names: of the latents, for titles and files.
         mode: see `edit_ws`.
-        deltas: for each latent what pivotal tuning added to the generator, or None.
+        deltas: the weight delta of pivotal tuning for each latent, or None.
     """
     folder, tracker = ensure_folder(output_dir), tracker or Tracker()
     rows: dict[str, list[Tensor]] = {direction.name: [] for direction in directions}
@@ -56,10 +56,10 @@ def edit(
 
 
 class Edited(NamedTuple):
-    """One latent along one direction, an entry for each strength."""
+    """One latent along one direction, with an entry for each strength."""
 
-    row: int  # number of the latent
-    direction: str  # its name
+    row: int  # index of the latent
+    direction: str  # name of the direction
     latents: list[Latent]
     images: Tensor  # (strengths, C, H, W), about [-1, 1]
 
@@ -68,7 +68,7 @@ def edits(
     models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection], strengths: Sequence[float],
     mode: Mode = "add", deltas: Sequence[WeightDelta | None] | None = None,
 ) -> Iterator[Edited]:  # fmt: skip
-    """Every latent along every direction, one after the other; the arguments are those of `edit`."""
+    """Yield the edits of every latent along every direction; arguments as in `edit`."""
     check_choice("mode", mode, MODES)
     if not (latents and strengths and directions):
         raise UserError("An edit needs at least one latent, one direction and one strength.")
@@ -82,7 +82,7 @@ def edits(
 
 
 def report(results: Iterable[MetricResult], tracker: Tracker) -> list[MetricResult]:
-    """Log results as they come, and return them."""
+    """Log results as they arrive, and return them."""
     found = []
     for result in results:
         tracker.results([result])
@@ -94,7 +94,7 @@ def overview(
     models: Models, latent: Latent, directions: Sequence[AnyDirection], path: Path, *,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Path:  # fmt: skip
-    """One picture of all directions, a row each, for one latent: to see what they do, and choose."""
+    """One picture of the effects of all directions on one latent, a row each, to choose from."""
     rows = [
         synthesize([edit_latent(latent, models.generator, direction, value) for value in strengths], models.generator)
         for direction in directions
@@ -104,7 +104,7 @@ def overview(
 
 
 def report_directions(directions: Directions, file: Path, picture: Path, tracker: Tracker) -> None:
-    """Log directions: their file, the picture of what they do, their numbers; accuracies count as results."""
+    """Log directions: their file, the overview picture and their numbers; accuracies are logged as results."""
     notes = list(dict.fromkeys(key for item in directions for key in item.notes))
     columns = ["name", "where", "unit", "origin", *notes]
     rows = []
@@ -124,24 +124,24 @@ def report_directions(directions: Directions, file: Path, picture: Path, tracker
 
 
 def save_rows(path: Path, rows: Sequence[Tensor], strengths: Sequence[float], titles: Sequence[str]) -> Path:
-    """Write rows of pictures (N, C, H, W), one title each, the strengths under each row, as a PNG."""
+    """Write a PNG with rows of images (N, C, H, W), a title for each row and the strengths below it."""
     captions = list(map(signed, strengths))
     return save_png(path, captioned_rows([list(zip(row, captions, strict=True)) for row in rows], titles))
 
 
 def signed(strength: float) -> str:
-    """+1.5, -2, 0."""
+    """Format a strength with its sign: +1.5, -2, 0."""
     return f"{strength:+g}" if strength else "0"
 
 
 def file_name(name: str) -> str:
-    """A name as part of a path on every system: seed:3 becomes seed3, accessory!=0 becomes accessory-not-0."""
+    """Make a name safe for paths on all systems: seed:3 becomes seed3, accessory!=0 becomes accessory-not-0."""
     words = name.replace("!=", "-not-").replace(">", "-over-").replace("<", "-under-").replace("=", "-")
     return re.sub(r"[^\w.+-]", "", re.sub(r"-+", "-", words)).lstrip(".") or "unnamed"
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """File names for latents; those that come twice are numbered."""
+    """File names for latents; repeated names are numbered."""
     result: list[str] = []
     for name in map(file_name, names):
         numbered = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))

@@ -1,8 +1,8 @@
-"""Judges edits by a classifier of attributes: what they change, and what they leave alone.
+"""Evaluate edits with an attribute classifier: what they change, and what they preserve.
 
-A direction that an attribute named is followed until the classifier sees the attribute. Asked of images that lack it
-first; from then on two things count: whether it ever comes, and how many of the other factors are still what they were.
-The first strength that achieves it is judged, image by image, so that directions of any unit compare.
+Images that lack an attribute are edited along its direction until the classifier detects it. Two things are measured:
+whether it ever appears, and how many of the other factors are unchanged by then. Each image is evaluated at the first
+strength that achieves the attribute, so that directions are comparable regardless of their units.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,12 +50,12 @@ Named = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one direction, for the images that lack its attribute.
+    """Result of one direction on the images that lack its attribute.
 
     Attributes
         asked     (N,) bool: which of all images lack it
-        strength  (N,) of the edit that first achieved it, NaN where none did
-        kept      (N,) share of the other factors that were kept there, NaN where none did
+        strength  (N,) of the first edit that achieved it, NaN if none did
+        kept      (N,) share of the other factors preserved by that edit, NaN if none did
     """
 
     asked: np.ndarray
@@ -64,12 +64,12 @@ class Outcome:
 
     @property
     def scores(self) -> np.ndarray:
-        """(N,) share kept, 0 where the attribute never came, NaN where it was there before."""
+        """Share of factors kept (N,), 0 if the attribute never appeared, NaN if the image had it before."""
         return np.where(self.asked, np.nan_to_num(self.kept), np.nan)
 
 
 def attribute_of(direction: AnyDirection) -> str:
-    """What names a direction: of a channel of s its attribute, else its own name."""
+    """The attribute that names a direction: part of the name for a channel of s, otherwise the whole name."""
     return str(direction.notes.get("attribute", direction.name))
 
 
@@ -86,7 +86,7 @@ def check_named(directions: Sequence[AnyDirection], classifier: AttributeClassif
 
 
 def check_strengths(strengths: Sequence[float]) -> None:
-    """UserError unless there are some, all of them numbers above 0."""
+    """UserError unless strengths are a non-empty sequence of numbers above 0."""
     check_numbers("factor_strengths", strengths, lowest=1e-6)
 
 
@@ -95,12 +95,12 @@ def factor_outcomes(
     models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection], classifier: AttributeClassifier,
     strengths: Sequence[float] = STRENGTHS, deltas: Sequence[WeightDelta | None] | None = None, batch_size: int = 64,
 ) -> dict[str, Outcome]:  # fmt: skip
-    """Direction -> what its edits of latents achieve and keep, all images with the stored noise.
+    """Direction -> outcome of its edits of the latents, all images with the stored noise.
 
     Args:
-        strengths: all above 0; tried from the smallest on.
-        deltas: for each latent what pivotal tuning added to the generator, or None.
-        batch_size: for speed and memory alone.
+        strengths: all above 0; tried in ascending order.
+        deltas: the weight delta of pivotal tuning for each latent, or None.
+        batch_size: affects speed and memory only.
     """
     check_named(directions, classifier)
     check_strengths(strengths)
@@ -128,7 +128,7 @@ def _numbers(
     generator: GeneratorNetwork, latents: Sequence[Latent], edits: Sequence[tuple[AnyDirection, float]],
     classifier: AttributeClassifier, batch_size: int,
 ) -> Tensor:  # fmt: skip
-    """(1 + edits, N, factors) int64: classes of the images of latents, then of those after each edit."""
+    """(1 + edits, N, factors) int64: predicted classes of the original images, then of those after each edit."""
     found = []
     for edit in track([None, *edits], "Editing factors (edits)") if len(latents) > 1 else [None, *edits]:
         edited = latents if edit is None else [edit_latent(each, generator, *edit) for each in latents]
@@ -139,7 +139,7 @@ def _numbers(
 
 
 def outcome(attribute: str, before: Named, steps: Sequence[Named], strengths: Sequence[float]) -> Outcome:
-    """From the factors of images before and after edits of growing strengths."""
+    """The outcome from the factors of images before and after edits of increasing strength."""
     factor = split_comparison(attribute)[0]
     asked = ~members(attribute, before)
     has = np.stack([members(attribute, step) for step in steps])  # (strengths, N)
@@ -154,8 +154,8 @@ def factor_edits(
     models: Models, outcomes: Mapping[str, Outcome], *, classifier: AttributeClassifier,
     strengths: Sequence[float] = STRENGTHS, protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """achieved_DIRECTION, kept_DIRECTION and editable_DIRECTION, and editable, the mean of all, with intervals over
-    images; nothing of a direction whose attribute all images have."""
+    """achieved_DIRECTION, kept_DIRECTION, editable_DIRECTION, and editable, the mean over directions, with intervals
+    over images; directions whose attribute all images have are omitted."""
     known = {
         "generator": models.fingerprint,
         "strengths": sorted(strengths),
@@ -180,7 +180,7 @@ def factor_edits(
 
 
 def score_table(outcomes: Mapping[str, Outcome], names: Sequence[str], targets: Mapping[str, str]) -> Table:
-    """editable_DIRECTION of every image that lacked its attribute, and editable, their mean, for paired comparisons."""
+    """editable_DIRECTION of all images that lacked its attribute, and editable, their mean, for paired comparisons."""
     columns = {f"editable_{name}": found.scores for name, found in outcomes.items()}
     rows: dict[str, dict[str, float]] = {}
     for index, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""Finders that need no labels: SeFa, from the weights alone, and GANSpace, from the spread of w.
+"""Finders that need no labels: SeFa, which only uses the weights, and GANSpace, which uses the distribution of w.
 
 A finder is a function (models, *, seed, labelled, and its own options) -> `Directions`, with a file in configs/finder/.
-`labelled` makes latents with attributes for finders that look at such (`wplus.editing.svm`).
+`labelled` returns latents with attributes for finders that need them (`wplus.editing.svm`).
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ def sefa(
 ) -> Directions:  # fmt: skip
     """The unit vectors of w that change the styles of the chosen layers most (Shen & Zhou 2021, arXiv:2007.06600).
 
-    With A the modulation weights of these layers, stacked and every channel's row of unit length, they are the
+    With A the stacked modulation weights of these layers, each channel's row normalised to unit length, they are the
     eigenvectors of A^T A with the largest eigenvalues (equation 6): sefa0 maximises |A n|.
 
     Args:
-        seed: of the samples that give each direction its unit and origin; the vectors need none.
-        layers: whose styles count, and which edits change, see `select_layers`.
-        to_rgb: "last" takes one affine map per layer of ws, the colours' only for the last layer, as published; "all"
+        seed: of the samples that determine units and origins; the vectors do not depend on it.
+        layers: whose styles are analysed and which edits change, see `select_layers`.
+        to_rgb: "last" takes one affine map per layer of ws, that of RGB only for the last layer, as published; "all"
             takes every map that reads a layer.
-        num_samples: how many samples of w.
+        num_samples: number of samples of w.
     """
     generator = models.generator
     check_number("num_directions", num_directions, lowest=1, highest=generator.w_dim, whole=True)
@@ -51,21 +51,21 @@ def sefa(
 
 
 def factorise(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (D,), largest first, and eigenvectors (D, D), a row each, of A^T A for rows (C, D) made unit."""
+    """Eigenvalues (D,), largest first, and eigenvectors (D, D), as rows, of A^T A for A (C, D) with normalised rows."""
     rows = weights.detach().double().cpu()
     rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return _eigen(rows.T @ rows)
 
 
 def modulation_weights(synthesis: Any, *, to_rgb: str) -> list[list[Tensor]]:
-    """For each layer of ws the weights (channels, w_dim) of the affine maps that read it, coarse to fine."""
+    """For each layer of ws, the weights (channels, w_dim) of the affine maps that read it, coarse to fine."""
     check_choice("to_rgb", to_rgb, ("last", "all"))
     maps: list[list[Tensor]] = [[] for _ in range(synthesis.num_ws)]
     first = 0
     for block in synthesis.blocks:
         for offset, layer in enumerate(block.layers):
             maps[first + offset].append(layer.affine.weight)
-        first += len(block.layers)  # of the next block; the colours take the style of its first layer
+        first += len(block.layers)  # of the next block; RGB takes the style of its first layer
         if to_rgb == "all" or first == synthesis.num_ws - 1:
             maps[first].append(block.torgb.affine.weight)
     return maps
@@ -77,8 +77,8 @@ def pca(
 ) -> Directions:  # fmt: skip
     """GANSpace: the principal components of w (Härkönen et al. 2020, arXiv:2004.02546).
 
-    A unit is one standard deviation, the origin the mean of w. `seed` and `num_samples` are those of the random w;
-    `layers` are those that edits change, the components are the same for all.
+    The unit is one standard deviation, the origin the mean of w. `seed` and `num_samples` apply to the random w;
+    `layers` are those that edits change and do not affect the components.
     """
     generator = models.generator
     most = min(generator.w_dim, num_samples - 1)
@@ -98,9 +98,9 @@ def pca(
 
 
 def _eigen(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (D,), largest first, none below 0, and eigenvectors (D, D), a row each.
+    """Eigenvalues (D,), largest first, none below 0, and eigenvectors (D, D), as rows.
 
-    Eigenvectors come with either sign: theirs makes the largest number positive.
+    The arbitrary sign of an eigenvector is chosen so that its largest component is positive.
     """
     values, columns = torch.linalg.eigh(symmetric)
     vectors = columns.T.flip(0)

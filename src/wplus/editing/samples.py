@@ -1,4 +1,4 @@
-"""Latents with attributes: where both come from, and how attributes become two classes."""
+"""Latents with attributes: their sources, and how attributes are split into two classes."""
 
 import contextlib
 import csv
@@ -28,15 +28,15 @@ from wplus.latents.w_stats import map_samples
 from wplus.models.encoders.base import Encoder
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 
-_NUM_SAMPLES = 4000  # that a classifier names
-MAX_CLASSES = 20  # an attribute of more values is a scale, which is cut at its median
+_NUM_SAMPLES = 4000  # samples labelled by a classifier
+MAX_CLASSES = 20  # an attribute with more values is treated as continuous and split at its median
 COMPARISONS = {
     "!=": np.not_equal, ">=": np.greater_equal, "<=": np.less_equal, "=": np.equal, ">": np.greater, "<": np.less,
 }  # fmt: skip
 
 
 class Attributes(NamedTuple):
-    """Attributes of named things: `values` holds for each attribute one number or word per name, (N,)."""
+    """Attributes by name: `values` holds, for each attribute, one number or word per name, (N,)."""
 
     names: Sequence[str]
     values: Mapping[str, np.ndarray]
@@ -55,10 +55,10 @@ def labelled_latents(
     models: Models, images: Callable[[], ImageSet], *, latents: str = "encoder", attributes: str | None = None,
     classifier: AttributeClassifier | None = None, num_images: int | None = None, batch_size: int = 64, seed: int = 0,
 ) -> LabelledLatents:  # fmt: skip
-    """Latents with attributes: of the first `num_images` through the checkpoint's encoder, of so many samples that a
-    classifier names, or of a folder of latents.
+    """Latents with attributes: the first `num_images` images encoded by the checkpoint's encoder, as many samples
+    labelled by a classifier, or a folder of latents.
 
-    `attributes` is a file, see `read_attributes`; None takes those of the images, which are read when needed.
+    `attributes` is a file, see `read_attributes`; None uses those of the images, which are loaded when needed.
     """
     if latents == "samples":
         if attributes is not None:
@@ -89,7 +89,7 @@ def labelled_latents(
 def named_samples(
     models: Models, classifier: AttributeClassifier | None, num: int, *, seed: int, batch_size: int = 64
 ) -> LabelledLatents:
-    """Samples of the generator, with its stored noise, whose factors a classifier has named."""
+    """Samples of the generator, with its stored noise, labelled by a classifier."""
     if classifier is None:
         raise UserError("latents=samples needs classifier=FILE, which names them: `wplus classifier` trains one.")
     check_number("num_images", num, lowest=2, whole=True)
@@ -107,13 +107,13 @@ def named_samples(
 
 
 def factor_values(classifier: AttributeClassifier, predicted: Tensor) -> dict[str, np.ndarray]:
-    """Factor -> the values (N,) that the numbers of its classes (N, factors) stand for."""
+    """Factor -> values (N,) for predicted class indices (N, factors)."""
     return {factor: as_array([classes[index] for index in column.tolist()])
             for (factor, classes), column in zip(classifier.classes.items(), predicted.T, strict=True)}  # fmt: skip
 
 
 def one_pass_encoder(models: Models) -> Encoder:
-    """The checkpoint's encoder; UserError unless there is one that answers in one pass."""
+    """The checkpoint's encoder; UserError unless there is one that needs a single pass."""
     if "encoder" not in models.networks or models.encoder.is_iterative:
         found = "an iterative encoder" if "encoder" in models.networks else "no encoder"
         raise UserError(f"The checkpoint has {found}; invert images with invert.py and give latents=RUN/latents.")
@@ -122,7 +122,7 @@ def one_pass_encoder(models: Models) -> Encoder:
 
 @torch.no_grad()
 def encode(encoder: Encoder, images: ImageSet, *, batch_size: int) -> Tensor:
-    """ws (N, num_ws, w_dim) of images by an encoder, in one pass."""
+    """ws (N, num_ws, w_dim) of images, predicted by an encoder in one pass."""
     batches = torch.arange(len(images)).split(batch_size)
     pictures = (to_float(images.batch(indices)[0].to(encoder.latent_avg.device)) for indices in batches)
     return torch.cat([encoder(batch).cpu() for batch in track(pictures, "Encoding (batches)", total=len(batches))])
@@ -130,7 +130,7 @@ def encode(encoder: Encoder, images: ImageSet, *, batch_size: int) -> Tensor:
 
 @torch.no_grad()
 def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]:
-    """Names and ws (N, num_ws, w_dim) of a latent file, or all below a folder, a folder of inversions for example."""
+    """Names and ws (N, num_ws, w_dim) of a latent file, or of all below a folder, such as a folder of inversions."""
     root = Path(folder)
     base = root.parent if root.is_file() else root
     files = [root] if root.is_file() else sorted(
@@ -145,7 +145,7 @@ def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]
 
 
 def join(names: Sequence[str], ws: Tensor, attributes: Attributes, source: Mapping[str, Any]) -> LabelledLatents:
-    """The ws (N, num_ws, w_dim) whose names have attributes, by full name or without extension; UserError for none."""
+    """Match ws (N, num_ws, w_dim) with attributes, by full name or without extension; UserError if none match."""
     rows = {_stem(name): row for row, name in enumerate(attributes.names)}
     rows |= {name: row for row, name in enumerate(attributes.names)}
     found = [rows.get(name, rows.get(_stem(name))) for name in names]
@@ -165,7 +165,7 @@ def _stem(name: str) -> str:
 
 
 def read_attributes(path: str | Path) -> Attributes:
-    """Attributes from a CSV, whose first column holds the names, or a JSON object name -> {attribute: value}."""
+    """Read attributes from a CSV with names in the first column, or a JSON object name -> {attribute: value}."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         rows = json.loads(text) if Path(path).suffix.lower() == ".json" else _csv_rows(text)
@@ -192,7 +192,7 @@ def _csv_rows(text: str) -> dict[str, dict[str, str]]:
 
 
 def as_array(values: Sequence[Any]) -> np.ndarray:
-    """Whole numbers where all are (true and false are 1 and 0), else numbers where all are, else words."""
+    """Integers if all values are (true and false are 1 and 0), otherwise numbers if all are, otherwise words."""
     words = [str(int(value)) if isinstance(value, bool) else str(value) for value in values]
     for kind in (int, float):
         with contextlib.suppress(ValueError):
@@ -204,9 +204,9 @@ def as_array(values: Sequence[Any]) -> np.ndarray:
 
 
 def expand(wanted: Sequence[str], attributes: Mapping[str, np.ndarray]) -> list[str]:
-    """Comparisons stay; a bare name becomes one for each of its values (of two, for the second alone).
+    """Keep comparisons; expand a bare name into one for each of its values (for two values, only the second).
 
-    An attribute of more than 20 numbers is a scale: above its median against the rest.
+    An attribute with more than 20 numbers is continuous: values above its median against the rest.
     """
     specs: list[str] = []
     for spec in wanted:
@@ -222,7 +222,7 @@ def expand(wanted: Sequence[str], attributes: Mapping[str, np.ndarray]) -> list[
 
 
 def members(spec: str, attributes: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which samples fulfil a comparison: booleans (N,); UserError for an attribute or value that makes no sense."""
+    """Which samples satisfy a comparison: booleans (N,); UserError for an invalid attribute or value."""
     name, comparison, text = split_comparison(spec)
     values = _values(name, attributes)
     try:

@@ -1,7 +1,7 @@
-"""Channels of StyleSpace that stand for an attribute, from few examples that have it (Wu et al. 2021, section 5).
+"""Channels of StyleSpace that control an attribute, from a few positive examples (Wu et al. 2021, section 5).
 
-Needs no boundary and hardly any examples: it asks which channels the examples have in common that random images have
-not.
+Needs no boundary and few examples: it looks for channels in which the examples agree with each other but differ from
+random images.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ def style_channels(
     models: Models, *, seed: int = 0, labelled: Callable[[], LabelledLatents], attributes: Sequence[str],
     num_channels: int = 5, min_examples: int = 5,
 ) -> Directions:  # fmt: skip
-    """The channels of s that rank first for each attribute, as directions called ATTRIBUTE.LAYER.CHANNEL.
+    """The top-ranked channels of s for each attribute, as directions called ATTRIBUTE.LAYER.CHANNEL.
 
-    The origin of a channel is its mean over samples of the prior, a unit its deviation, with the sign in which the
-    attribute grows.
+    The origin of a channel is its mean over samples of the prior, the unit its standard deviation, signed so that the
+    attribute increases.
 
     Args:
-        attributes: what to look for, as `expand` reads it: body=3, accessory!=0, or body for all its values.
-        num_channels: of each attribute, the most relevant ones.
-        min_examples: fewer latents that have an attribute are refused.
+        attributes: attributes to find, see `expand`: body=3, accessory!=0, or body for all its values.
+        num_channels: number of most relevant channels per attribute.
+        min_examples: attributes with fewer positive latents are refused.
     """
     check_number("num_channels", num_channels, lowest=1, whole=True)
     check_number("min_examples", min_examples, lowest=2, whole=True)
@@ -53,6 +53,6 @@ def style_channels(
 
 
 def relevance(normalized: Tensor) -> Tensor:
-    """(D,) of each channel for what examples (N, D) have in common: theta = |mean| / deviation of their normalized
-    styles, (s - mean of the prior) / deviation of the prior."""
+    """Relevance (D,) of each channel for examples (N, D): theta = |mean| / deviation of their normalized styles,
+    (s - mean of the prior) / deviation of the prior."""
     return normalized.mean(dim=0).abs() / normalized.std(dim=0).clamp_min(1e-6)

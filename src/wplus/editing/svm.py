@@ -18,7 +18,7 @@ from wplus.errors import UserError, check_choice
 from wplus.latents.w_stats import sample_w
 
 MAX_ITERATIONS = 20_000
-MIN_LEFT = 0.05  # of a normal's length; what is shorter after a projection is rounding, not a direction
+MIN_LEFT = 0.05  # of a normal's length; anything shorter after a projection is rounding error, not a direction
 BALANCED_ACCURACY = MetricInfo(
     meaning="Share of held-out latents on their side of an attribute's boundary, mean over both classes: 1 is all of "
     "them, 0.5 is chance.",
@@ -31,19 +31,19 @@ def svm(
     layers: str | Sequence[int] = "all", space: Literal["w", "w+"] = "w", orthogonal_to: str | Sequence[str] = "none",
     held_out_fraction: float = 0.3, regularisation: float = 1.0, min_per_class: int = 10, num_samples: int = 10_000,
 ) -> Directions:  # fmt: skip
-    """One direction per attribute: the normal of the boundary that a linear support vector machine finds.
+    """One direction per attribute: the normal of the decision boundary of a linear support vector machine.
 
-    The origin is the boundary: coordinates are positive where the attribute is there. The notes tell how well it
-    separates the latents that were held out, and on how many.
+    The origin is the boundary: coordinates are positive where the attribute is present. The notes state how well it
+    separates the held-out latents, and how many there were.
 
     Args:
-        attributes: what to separate, as `expand` reads it: body=3, accessory!=0, or body for all its values.
-        layers: which are looked at, and which edits change.
-        space: "w" takes the mean over the layers, one vector; "w+" a vector of its own for each layer.
-        orthogonal_to: "none"; "others" makes normals orthogonal to those of all other attributes (of the same attribute
-            never: its values exclude each other); or a list of comparisons, found on the way.
+        attributes: attributes to separate, see `expand`: body=3, accessory!=0, or body for all its values.
+        layers: layers that are used for training and changed by edits.
+        space: "w" takes the mean over the layers, a single vector; "w+" a separate vector for each layer.
+        orthogonal_to: "none"; "others" makes normals orthogonal to those of all other attributes (never to those of the
+            same attribute, whose values exclude each other); or a list of comparisons, which are fitted as well.
         regularisation: C of the support vector machine, for latents with a total deviation of 1.
-        num_samples: of w, from which units come; in w+ they come from the latents.
+        num_samples: samples of w that determine units; in w+ the latents themselves do.
     """
     check_choice("space", space, ("w", "w+"))
     if not 0 < held_out_fraction < 1:
@@ -73,7 +73,7 @@ def svm(
 
 
 class Boundaries:
-    """Between vectors (N, D) with and without each attribute: learned from some, judged by those `held_out` (N,)."""
+    """Boundaries between vectors (N, D) with and without each attribute, evaluated on those in `held_out` (N,)."""
 
     def __init__(
         self, vectors: np.ndarray, labels: Mapping[str, np.ndarray], held_out: np.ndarray, options: Mapping[str, Any]
@@ -82,7 +82,7 @@ class Boundaries:
         self._fits = {spec: self._fit(vectors, spec) for spec in labels}
 
     def of(self, spec: str, others: Sequence[str]) -> tuple[np.ndarray, float, dict[str, Any]]:
-        """Unit normal (D,), orthogonal to those of `others`, threshold along it, and how well both separate."""
+        """Unit normal (D,), orthogonal to those of `others`, threshold along it, and its accuracy."""
         normal, origin = self._fits[spec]
         notes = {"attribute": spec, "num_with": int(self._labels[spec].sum()), **self._score(normal, origin, spec)}
         if not others:
@@ -90,7 +90,7 @@ class Boundaries:
         rest = without(normal, np.stack([self._fits[other][0] for other in others]))
         if rest is None:
             raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(others)}: name fewer of them.")
-        # The boundary along what is left: that of the one number that a latent has there.
+        # Fit the threshold on the projections onto the remaining direction, one number per latent.
         sign, origin = self._fit((self._vectors @ rest)[:, None], spec)
         normal = sign[0] * rest
         notes["accuracy_unconditional"] = notes["accuracy"]
@@ -106,8 +106,8 @@ class Boundaries:
 def fit(vectors: np.ndarray, labels: np.ndarray, *, seed: int, regularisation: float) -> tuple[np.ndarray, float]:
     """Unit normal (D,) and threshold of a linear support vector machine: vectors (N, D) @ normal > threshold.
 
-    Classes weigh the same however often they occur. Vectors are centred and divided by one number, their total
-    deviation, so that `regularisation` (C) means the same for every generator.
+    Classes have equal weight regardless of their frequency. Vectors are centred and divided by their total deviation,
+    so that `regularisation` (C) means the same for every generator.
     """
     from sklearn.svm import LinearSVC  # slow to import, needed here only
 
@@ -121,7 +121,7 @@ def fit(vectors: np.ndarray, labels: np.ndarray, *, seed: int, regularisation: f
 
 
 def without(normal: np.ndarray, others: np.ndarray) -> np.ndarray | None:
-    """The unit normal (D,) made orthogonal to all `others` (M, D); None where nothing to speak of is left."""
+    """The unit normal (D,) made orthogonal to all `others` (M, D); None if almost nothing is left."""
     basis = np.linalg.qr(others.T)[0]
     rest = normal - basis @ (basis.T @ normal)
     length = float(np.linalg.norm(rest))
@@ -129,7 +129,7 @@ def without(normal: np.ndarray, others: np.ndarray) -> np.ndarray | None:
 
 
 def separation(projections: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, Any]:
-    """How many samples are on their side: in all, on average over both classes, and by always guessing the larger."""
+    """Accuracy: overall, balanced over both classes, and of always predicting the larger class."""
     right = (projections > threshold) == labels
     share = float(labels.mean())
     return {
@@ -149,7 +149,7 @@ def _check_classes(spec: str, labels: np.ndarray, held_out: np.ndarray, min_per_
 
 
 def _conditions(spec: str, specs: Sequence[str], orthogonal_to: str | Sequence[str]) -> list[str]:
-    """What the normal of one comparison is made orthogonal to."""
+    """The comparisons that the normal of one comparison is made orthogonal to."""
     if orthogonal_to == "none":
         return []
     others = [other for other in specs if split_comparison(other)[0] != split_comparison(spec)[0]]
@@ -159,7 +159,7 @@ def _conditions(spec: str, specs: Sequence[str], orthogonal_to: str | Sequence[s
 
 
 def _vectors(ws: Tensor, layers: Sequence[int], space: str) -> np.ndarray:
-    """ws (N, num_ws, w_dim) -> what is separated: (N, w_dim) in w, (N, layers * w_dim) in w+."""
+    """ws (N, num_ws, w_dim) -> vectors to separate: (N, w_dim) in w, (N, layers * w_dim) in w+."""
     chosen = ws[:, list(layers)].double().cpu()
     return (chosen.mean(dim=1) if space == "w" else chosen.flatten(1)).numpy()
 
