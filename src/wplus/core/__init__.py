@@ -1,1 +1,1 @@
-"""Base of everything else: files, images, videos, randomness, processes, statistics, results."""
+"""Foundations of the package: files, images, videos, randomness, processes, statistics, results."""

@@ -1,4 +1,4 @@
-"""The identity of a run: its configuration without bookkeeping, files by their content. Equal ones have one digest."""
+"""The identity of a run: a digest of its configuration without bookkeeping, with files replaced by their content."""
 
 import contextlib
 import functools
@@ -14,24 +14,24 @@ from typing import Any
 from wplus.core.files import at_home, sha256
 
 DIGITS = 12
-# What changes no result: at the top of a configuration, of a training's schedule, and wherever it stands.
+# Keys that do not affect results: at the top level of a configuration, in a training's schedule, and at any level.
 _BOOKKEEPING = (
     "run_dir", "device", "tracking", "hydra", "name", "group", "tags", "batch_size", "probes",
     "objective", "num_samples", "video", "frames",
 )  # fmt: skip
 _SCHEDULE = ("kimg", "minutes", "log_kimg", "snapshot_kimg", "keep_checkpoints", "max_skipped_in_a_row")
 _ANYWHERE = ("cache_dir", "num_workers", "num_threads", "threads", "memory_limit_gb", "download", "progress")
-# Keys of files and folders. A folder counts by the names and sizes in it, by the contents, or by where it is: it may
-# grow, as that of images to invert.
+# Keys of files and folders. A folder is identified by the names and sizes of its files, by their contents, or by its
+# path if it may grow, such as a folder of images to invert.
 PATHS = {"checkpoint", "directions", "folder", "folders", "generated", "input", "inputs", "latents", "output", "path",
          "path_b", "run_dir", "attributes", "boxes", "masks", "ground_truth", "deltas"}  # fmt: skip
 _IMAGE_SETS, _SMALL_SETS = ("path", "path_b", "generated"), ("checkpoint", "latents", "inputs")
-_NAMED = ("input", "inputs", "latents")  # the name of such a file stands in the results
-_WORDS = ("held_out", "encoder", "none", "alpha")  # of these keys that mean no file
+_NAMED = ("input", "inputs", "latents")  # the names of these files appear in the results
+_WORDS = ("held_out", "encoder", "none", "alpha")  # values of these keys that are not files
 
 
 def question(config: Mapping[str, Any], also: Collection[str] = ()) -> dict[str, Any]:
-    """Dotted key -> plain value of everything in `config` that decides what a command computes, and of `also`."""
+    """Dotted key -> plain value for everything in `config` that affects a command's results, and for keys in `also`."""
     is_training = "trainer" in config
     found = {
         key: _value(key.rpartition(".")[2], value)
@@ -43,7 +43,7 @@ def question(config: Mapping[str, Any], also: Collection[str] = ()) -> dict[str,
 
 
 def digest(asked: Mapping[str, Any]) -> str:
-    """`DIGITS` hexadecimal digits of what `question` gives."""
+    """`DIGITS` hexadecimal digits that identify the result of `question`."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
@@ -59,8 +59,8 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any], *, most: int =
 
 def _is_bookkeeping(key: str, is_training: bool) -> bool:
     top, _, rest = key.partition(".")
-    is_length = top == "schedule" and rest in _SCHEDULE  # a classifier's decides its learning rates
-    is_of_training = is_training and (is_length or top == "extractor")  # which only probes use there
+    is_length = top == "schedule" and rest in _SCHEDULE  # for a classifier it determines the learning rates
+    is_of_training = is_training and (is_length or top == "extractor")  # only used by probes there
     return top in _BOOKKEEPING or key.rpartition(".")[2] in _ANYWHERE or is_of_training
 
 
@@ -73,7 +73,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _value(key: str, value: object) -> Any:
-    """What two ways of writing the same have in common: 1 for 1.0, x for [x], a file's content for its path."""
+    """Canonical form of equivalent values: 1 for 1.0, x for [x], a file's content for its path."""
     if isinstance(value, Mapping):
         return {str(name): _value(str(name), item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -97,27 +97,27 @@ def _text(key: str, text: str) -> str:
             return f"content {_listing(path, with_contents=key in _SMALL_SETS)}"
         else:
             return str(path.resolve())
-    except (OSError, ValueError):  # a name too long, a file that may not be read: the command itself says so
+    except (OSError, ValueError):  # too long a name, an unreadable file: reported by the command itself
         return text
     return f"{path.name}, {about}" if key in _NAMED else about
 
 
 @functools.cache
 def _content(path: Path, _: int) -> str:
-    """Of an archive, which may have gigabytes, the names, sizes and checksums of what is in it."""
+    """Digest of a file; for an archive, which may have gigabytes, of its members' names, sizes and checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _short([(each.filename, each.file_size, each.CRC) for each in archive.infolist()])
-    except Exception:  # no archive, or a damaged one, whose header fails wherever it is trusted
+    except Exception:  # not an archive, or a damaged one, whose header can cause any error
         return sha256(path)[:DIGITS]
 
 
 def _listing(folder: Path, *, with_contents: bool) -> str:
-    """Of all files below."""
+    """Digest of all files below a folder."""
     files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
     found = []
     for file in files:
-        with contextlib.suppress(OSError):  # a link to nowhere
+        with contextlib.suppress(OSError):  # a broken link
             about = file.stat()
             content = _content(file, about.st_mtime_ns) if with_contents else about.st_size
             found.append((str(file.relative_to(folder)), content))

@@ -1,8 +1,8 @@
-"""Several processes at one task: which of them this is, and how what they computed comes together.
+"""Distributed execution: ranks, process groups, and collective operations.
 
-`torchrun --nproc_per_node=2 command.py` starts them; alone, every function here does nothing. Gradients are averaged
-in one flat exchange after a phase of a step: a step runs up to four backward passes, some of them through gradients,
-and DistributedDataParallel's hooks were made for one.
+Processes are started by `torchrun --nproc_per_node=2 command.py`; in a single process, every function here is a no-op.
+Gradients are averaged in one flat all-reduce after each phase of a step: a step runs up to four backward passes, some
+of them through gradients, while DistributedDataParallel's hooks are designed for one.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def is_first() -> bool:
 
 
 def from_torchrun(name: str, default: int) -> int:
-    """A variable that torchrun sets; UserError where it is no whole number."""
+    """Read a variable set by torchrun; UserError if it is not a whole number."""
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdecimal()):
         raise UserError(f"{name} must be a whole number, as torchrun sets it, got '{text}'.")
@@ -40,15 +40,15 @@ def from_torchrun(name: str, default: int) -> int:
 
 
 def backend_of(device: torch.device) -> str:
-    """What carries tensors between processes, from where they are: those of the CPU gloo, those of a GPU nccl."""
+    """The communication backend for tensors on a device: gloo for the CPU, nccl for a GPU."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started, for the time of the block; alone, `device` is all that comes out.
+    """Initialise the process group of torchrun's processes within the block; a no-op for a single process.
 
-    Yields this process's device: on CUDA each process of a machine has a GPU of its own.
+    Yields this process's device: on CUDA each process of a machine has its own GPU.
     """
     if from_torchrun("WORLD_SIZE", 1) == 1 or dist.is_initialized():
         yield device
@@ -71,7 +71,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
 @contextlib.contextmanager
 def only_first_speaks() -> Iterator[None]:
-    """For the time of the block, what other processes than the first print is lost, progress bars included."""
+    """Within the block, suppress all output of processes other than the first, including progress bars."""
     with contextlib.ExitStack() as stack:
         if not is_first():
             nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -103,13 +103,13 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 def all_agree(flag: bool) -> bool:
-    """Whether every process says so."""
+    """Whether `flag` is set in every process."""
     return int(total(torch.tensor(int(flag)))) == rank_and_world()[1]
 
 
 @torch.no_grad()
 def average_gradients(gradients: list[Tensor]) -> None:
-    """Replace each gradient by its mean over the processes, in place, in one exchange."""
+    """Replace each gradient by its mean over the processes, in place, in a single all-reduce."""
     world = rank_and_world()[1]
     if world == 1 or not gradients:
         return
@@ -122,10 +122,10 @@ def average_gradients(gradients: list[Tensor]) -> None:
 
 @torch.no_grad()
 def gathered(rows: Tensor, indices: Tensor | None = None) -> Tensor:
-    """Rows (N_rank, ...) of all processes, the same on all of them.
+    """Gather rows (N_rank, ...) of all processes on all of them.
 
-    Without `indices` every process has equally many, which come in the order of the ranks. `indices` (N_rank,) give
-    the order instead; each belongs to one process, and processes may have different numbers of rows, also none.
+    Without `indices`, all processes must have equally many rows, which are returned in order of rank. Otherwise
+    `indices` (N_rank,), unique across processes, define the order, and numbers of rows may differ or be zero.
     """
     world = rank_and_world()[1]
     if indices is None:
@@ -143,6 +143,6 @@ def _all(part: Tensor) -> list[Tensor]:
 
 
 def _all_rows(part: Tensor, counts: list[int]) -> Tensor:
-    """Processes exchange equal shapes only: rows of zeros come after the rows, and go again."""
+    """Collectives need equal shapes: pad with rows of zeros, and remove them again."""
     filled = torch.cat([part, part.new_zeros(max(counts) - len(part), *part.shape[1:])])
     return torch.cat([each[:count] for each, count in zip(_all(filled), counts, strict=True)])

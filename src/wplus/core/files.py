@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: a temporary name beside the target, flushed to disk, then renamed."""
+"""Atomic file writes: to a temporary name beside the target, flushed to disk, then renamed."""
 
 import contextlib
 import hashlib
@@ -13,12 +13,12 @@ from wplus.errors import UserError
 
 
 def at_home(path: str | Path) -> Path:
-    """A path whose `~` or `~user` in front stands for the home folder; the name of a file may begin so, too."""
+    """Expand a leading `~` or `~user` to the home folder; other names that start with `~` are kept."""
     return Path(os.path.expanduser(path))
 
 
 def ensure_folder(path: str | Path) -> Path:
-    """Create `path` (and its parents) and prove that it can be written to; UserError when it cannot."""
+    """Create `path` (and its parents) and check that it is writable; UserError if not."""
     folder = at_home(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,8 +32,9 @@ def ensure_folder(path: str | Path) -> Path:
 def atomic_write(path: str | Path, write: Callable[[BinaryIO], object], *, is_durable: bool = True) -> Path:
     """Call `write(file)` on a temporary file, flush it to disk and rename it to `path`.
 
-    A reader sees the old content or the new, never a part, also after a kill or a power cut; what is not `is_durable`
-    is faster, and may be gone after a power cut. A full or read-only disk raises UserError and leaves what was there.
+    Readers see the old content or the new one, never a part, even after a kill or a power cut; without `is_durable`
+    writing is faster, but the file may be lost in a power cut. A full or read-only disk raises UserError and leaves the
+    old file.
     """
     target = at_home(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -45,7 +46,7 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object], *, is_du
             if is_durable:
                 os.fsync(file.fileno())
         os.replace(temporary, target)
-        if is_durable and os.name == "posix":  # the others cannot open a folder, which makes the new name durable
+        if is_durable and os.name == "posix":  # makes the rename durable; others cannot open folders
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -54,7 +55,7 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object], *, is_du
     except OSError as error:
         raise UserError(f"Cannot write '{target}': {error.strerror or error}.") from error
     finally:
-        with contextlib.suppress(OSError):  # gone already, or its folder could not be made
+        with contextlib.suppress(OSError):  # already removed, or its folder could not be created
             temporary.unlink()
     return target
 

@@ -1,4 +1,4 @@
-"""The border between images as people see them (uint8) and as networks see them (NCHW float in [-1, 1])."""
+"""Conversions between displayable images (uint8) and network tensors (NCHW float in [-1, 1]), and image files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Float images in [-1, 1] -> uint8, values outside clamped: floor(127.5 x + 128), the field's rounding.
+    """Float images in [-1, 1] -> uint8, with values outside clamped: floor(127.5 x + 128), the usual rounding.
 
     `to_uint8(to_float(u)) == u` for every uint8 value u.
     """
@@ -32,7 +32,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def as_uint8(images: Tensor) -> Tensor:
-    """uint8 stays, float in [-1, 1] is converted: what every writer of pictures accepts."""
+    """Return uint8 images unchanged and convert float images in [-1, 1], the inputs that all image writers accept."""
     return images if images.dtype == torch.uint8 else to_uint8(images)
 
 
@@ -43,7 +43,7 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def save_png(path: str | Path, image: Tensor | Image.Image, *, notes: Mapping[str, str] | None = None) -> Path:
-    """Write one image, (C, H, W) or Pillow's, as a lossless PNG, atomically; `notes` are texts inside of it."""
+    """Write one image, (C, H, W) or Pillow's, as a lossless PNG, atomically; `notes` become its text chunks."""
     picture = to_pil(image) if isinstance(image, Tensor) else image
     info = PngInfo()
     for key, text in (notes or {}).items():
@@ -54,8 +54,8 @@ def save_png(path: str | Path, image: Tensor | Image.Image, *, notes: Mapping[st
 def image_grid(images: Tensor, *, num_cols: int | None = None, scale: int = 1, gap: int = 0) -> Tensor:
     """Tile images (N, C, H, W) row by row into one uint8 image (C, rows*H, cols*W).
 
-    `num_cols` defaults to the smallest square that holds N; `scale` enlarges by nearest neighbour, so that small
-    images can be judged; `gap` is the white space between tiles in pixels (after scaling).
+    `num_cols` defaults to the smallest square that holds N; `scale` enlarges small images by nearest neighbour; `gap`
+    is the white space between tiles in pixels (after scaling).
     """
     tiles = as_uint8(images).cpu().repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
     num, channels, height, width = tiles.shape
@@ -69,15 +69,15 @@ def image_grid(images: Tensor, *, num_cols: int | None = None, scale: int = 1, g
 
 
 def watchable_scale(resolution: int, *, min_px: int = 128) -> int:
-    """The integer factor that brings an image of `resolution` pixels to at least `min_px` for human eyes."""
+    """The integer factor that enlarges an image of `resolution` pixels to at least `min_px` for viewing."""
     return max(1, -(-min_px // resolution))
 
 
 def captioned_rows(rows: Sequence[Row], titles: Sequence[str], *, min_px: int = 128) -> Image.Image:
     """Rows of (picture, caption), one title each, as one RGB image.
 
-    A picture is (C, H, W), uint8 or float in [-1, 1], all of one size; it is enlarged by a whole factor to `min_px` or
-    more. Rows may have different lengths; the canvas is as wide as the longest of them, or as the longest title.
+    Pictures are (C, H, W), uint8 or float in [-1, 1], all of the same size; they are enlarged by an integer factor to
+    at least `min_px`. Rows may differ in length; the canvas is as wide as the longest row or title.
     """
     if not rows or not all(rows):
         raise UserError("There are no pictures to arrange in rows: every row needs at least one.")

@@ -1,8 +1,8 @@
-"""A folder belongs to one process: a lock that dies with it, with its pid, host and heartbeat for whoever asks.
+"""Locks that give a folder to one process and end with it, recording its pid, host and heartbeat.
 
-On one machine the kernel's lock on the file `.lock` decides; it ends with the process, whatever ended that. What
-another machine says of itself counts as long as its heartbeat, the file's time, is recent: not every network file
-system passes locks on.
+On one machine the kernel's lock on the file `.lock` decides; it ends with the process, however that ends. The entry of
+a process on another machine counts as long as its heartbeat, the file's modification time, is recent, because not every
+network file system supports locks.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from wplus.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # no POSIX: pid and heartbeat decide
+except ImportError:  # not POSIX: pid and heartbeat decide
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
 BEAT = 10  # seconds between heartbeats
-STALE = 60.0  # seconds without one after which another machine's process counts as dead
-# By this process, which the kernel would let in again. Whoever else in it opened and closed the file would lose the
-# lock: so is it with POSIX' locks, which in return are not inherited by children that outlive a kill.
+STALE = 60.0  # seconds without a heartbeat after which another machine's process counts as dead
+# Locks held by this process, which the kernel would grant again. If other code in it opened and closed the file, the
+# lock would be lost: that is how POSIX locks work, but they are not inherited by children that outlive a kill.
 _held: dict[Path, dict[str, Any]] = {}
 
 
 class FolderLock:
-    """The lock of an existing folder, or that of `name` in it."""
+    """The lock of an existing folder, or of `name` in it."""
 
     def __init__(self, folder: Path, name: str = LOCK) -> None:
         self.path = folder.resolve() / name
@@ -40,11 +40,11 @@ class FolderLock:
     def acquire(self) -> None:
         """Take the lock and keep it alive.
 
-        UserError where another process has it, which changes nothing in the folder.
+        UserError if another process holds it; the folder is then left unchanged.
         """
         for attempt in range(5):
             if attempt:
-                time.sleep(0.05)  # somebody who asks has it for a moment, too
+                time.sleep(0.05)  # a process that checks the lock also holds it for a moment
             holder = self._attempt()
             if holder is None:
                 break
@@ -52,14 +52,14 @@ class FolderLock:
             raise UserError(_in_use(self.path, holder or {}))
         own = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         _held[self.path] = own
-        with contextlib.suppress(OSError):  # a full disk: nobody can read who has it
+        with contextlib.suppress(OSError):  # a full disk: the holder cannot be recorded
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, json.dumps(own).encode(), 0)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def release(self) -> None:
-        """Give it back, and take the file away."""
+        """Release the lock and delete its file."""
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):  # the folder may be gone
@@ -68,7 +68,7 @@ class FolderLock:
         del _held[self.path]
 
     def _attempt(self) -> dict[str, Any] | None:
-        """None with the lock, else who has it."""
+        """Try to take the lock; returns None on success, otherwise its holder."""
         if self.path in _held:
             return _held[self.path]
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -77,7 +77,7 @@ class FolderLock:
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
                     return None
-            holder = {}  # its owner took it away in the meantime
+            holder = {}  # its owner deleted it in the meantime
         os.close(self._file)
         return holder
 
@@ -88,7 +88,7 @@ class FolderLock:
 
 
 def _in_use(path: Path, holder: dict[str, Any]) -> str:
-    """Who has a lock; of another machine also how old its sign of life is, and when the folder is free without one."""
+    """Describe the holder of a lock; for another machine also the age of its heartbeat, and when the lock expires."""
     who = "process {pid} on {host}, since {since}".format_map(holder) if holder else "another process"
     rest = "let it end or stop it, or choose another run_dir"
     if holder and holder["host"] != socket.gethostname():
@@ -102,7 +102,7 @@ def _in_use(path: Path, holder: dict[str, Any]) -> str:
 
 
 def is_held(folder: Path, name: str = LOCK) -> bool:
-    """Whether a process that lives has the lock of `folder`, or that of `name` in it."""
+    """Whether a living process holds the lock of `folder`, or of `name` in it."""
     path = folder.resolve() / name
     if path in _held:
         return True
@@ -117,7 +117,7 @@ def is_held(folder: Path, name: str = LOCK) -> bool:
 
 
 def _living_holder(file: int, *, exclusive: bool) -> dict[str, Any] | None:
-    """Who has the lock, as far as that is known; None where the kernel gave it to us, and nobody elsewhere has it."""
+    """The holder of the lock, as far as known; None if the kernel granted it to us and no other machine holds it."""
     holder = _read(file)
     try:
         if fcntl is not None:
@@ -125,7 +125,7 @@ def _living_holder(file: int, *, exclusive: bool) -> dict[str, Any] | None:
         decided = fcntl is not None
     except (BlockingIOError, PermissionError):
         return holder
-    except OSError:  # this file system has no locks
+    except OSError:  # this file system does not support locks
         decided = False
     if not holder:
         return None
@@ -135,7 +135,7 @@ def _living_holder(file: int, *, exclusive: bool) -> dict[str, Any] | None:
 
 
 def _read(file: int) -> dict[str, Any]:
-    """Empty where the file says nothing that can be read."""
+    """The contents of the lock file; empty if unreadable."""
     try:
         found = json.loads(os.pread(file, 4096, 0))
         return found if {"pid", "host", "since"} <= found.keys() else {}

@@ -1,4 +1,4 @@
-"""Peak memory of blocks of code, which may lie within each other: what this process holds, or allocations of CUDA."""
+"""Peak memory of (possibly nested) blocks of code: resident memory of this process, or CUDA allocations."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     import torch
 
 MIB = 2**20
-# Of the blocks that are open, by device, the outermost first: the peak before the system's mark was reset.
+# Peaks of open blocks before the system's high-water mark was reset, by device, outermost first.
 _peaks: dict[str, list[float]] = {}
 
 
 @dataclass
 class Peak:
-    """In MiB; None where the system does not tell."""
+    """Memory in MiB; None if the system does not report it."""
 
     held: float | None
-    """Before the block."""
+    """Memory held before the block."""
     most: float | None = None
-    """At once within the block; known when it has been left."""
+    """Peak within the block; set when it ends."""
 
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device | None = None) -> Iterator[Peak]:
-    """Measure the block: allocations of a CUDA device, on any other resident memory. Outer blocks take it too."""
+    """Measure the block: allocations for CUDA devices, otherwise resident memory. Enclosing blocks include it."""
     cuda = device if device is not None and device.type == "cuda" else None
     _note(cuda)
     _forget(cuda)
@@ -45,7 +45,7 @@ def peak_memory(device: torch.device | None = None) -> Iterator[Peak]:
 
 
 def peak_gib(device: torch.device | None = None) -> float:
-    """Of the outermost block that is open, so far, or without one of this process; NaN where the system is silent."""
+    """Peak so far of the outermost open block, or of this process if there is none; NaN if unknown."""
     cuda = device if device is not None and device.type == "cuda" else None
     _note(cuda)
     mine = _peaks.get(str(cuda))
@@ -54,12 +54,12 @@ def peak_gib(device: torch.device | None = None) -> float:
 
 
 def peak_mib(usage: resource.struct_rusage) -> float:
-    """Of a process that has ended."""
+    """Peak memory in MiB of a finished process."""
     return round(usage.ru_maxrss / 1024, 1)  # kilobytes on Linux
 
 
 def _note(cuda: torch.device | None) -> None:
-    """The peak so far is one of all blocks that are open."""
+    """Add the peak so far to all open blocks."""
     peak = _memory(cuda, peak=True) or 0.0
     mine = _peaks.setdefault(str(cuda), [])
     mine[:] = [max(before, peak) for before in mine]
@@ -72,14 +72,14 @@ def _forget(cuda: torch.device | None) -> None:
         torch.cuda.reset_peak_memory_stats(cuda)
         return
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        # What was freed before goes back to the system first, or the block would use it and seem to need nothing.
+        # Return freed memory to the system first, or the block would reuse it and appear to need nothing.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # only Linux has it
-        file.write("5")  # 5: VmHWM starts anew (man 5 proc)
+        file.write("5")  # 5 resets VmHWM (man 5 proc)
 
 
 def _memory(cuda: torch.device | None, *, peak: bool = False) -> float | None:
-    """Held now, or at most, in MiB."""
+    """Current or peak memory in MiB."""
     if cuda is not None:
         import torch
 

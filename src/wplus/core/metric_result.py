@@ -1,4 +1,4 @@
-"""A number that explains itself: value, interval, protocol, meaning, unit, and which direction is better."""
+"""Self-describing metrics: value, interval, protocol, meaning, unit, and which direction is better."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from wplus.errors import UserError, check_choice
 
 Direction = Literal["higher", "lower", "neither"]
 ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "neither": ""}
-"""How tables show which values are better."""
+"""Symbols in tables for which values are better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricInfo:
-    """What a number is, whatever its value: declared once, beside the code that computes the number."""
+    """Description of a number, independent of its value: declared once, next to the code that computes it."""
 
     meaning: str
-    """One sentence for a newcomer: what the number is, and which value would be ideal where there is one."""
+    """One sentence for a newcomer: what the number is, and its ideal value, if there is one."""
     unit: str = ""
     """dB, s, MiB, degrees, ...; empty for a pure number."""
     direction: Direction = "neither"
-    """Which values are better; "neither" for numbers that describe and do not judge."""
+    """Which values are better; "neither" for purely descriptive numbers."""
     per_item: bool = True
-    """Whether each item (an image, a pair) is measured by itself; what a batch shares has no interval and no test."""
+    """Whether each item (an image, a pair) is measured individually; values of a batch have no interval or test."""
 
     def __post_init__(self) -> None:
         if not self.meaning.strip():
@@ -34,25 +34,25 @@ class MetricInfo:
 
 
 def described(meanings: Mapping[str, str]) -> dict[str, MetricInfo]:
-    """Of numbers without a unit, of which no values are better: what each is, by name."""
+    """`MetricInfo` by name for purely descriptive numbers without a unit."""
     return {name: MetricInfo(meaning=meaning) for name, meaning in meanings.items()}
 
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One value; `protocol` holds everything that another person needs to get the same number again."""
+    """One value; `protocol` holds everything needed to reproduce it."""
 
     name: str
     value: float
     protocol: dict[str, Any]
     interval: tuple[float, float] | None
-    """Lower and upper bound; `protocol["interval"]` says of what kind."""
+    """Lower and upper bound; `protocol["interval"]` states its kind."""
     meaning: str
     unit: str
     direction: Direction
 
     def __post_init__(self) -> None:
-        _ = self.info  # refuses what explains nothing
+        _ = self.info  # raises if the meaning is empty
         if not math.isfinite(self.value):
             raise UserError(f"{self.name} came out as {self.value}: the networks give values that are not finite.")
 
@@ -66,16 +66,16 @@ class MetricResult:
         protocol: dict[str, Any] | None = None,
         interval: tuple[float, float] | None = None,
     ) -> MetricResult:
-        """A value of the kind that `info` describes."""
+        """A result with the description `info`."""
         return cls(name, value, protocol or {}, interval, info.meaning, info.unit, info.direction)
 
     @property
     def info(self) -> MetricInfo:
-        """What the number is, without its value."""
+        """The description of the number."""
         return MetricInfo(meaning=self.meaning, unit=self.unit, direction=self.direction)
 
     def entry(self) -> dict[str, Any]:
-        """What a tracker's `summary` takes under the name."""
+        """The entry for a tracker's `summary`."""
         shown = {"value": self.value, "protocol": self.protocol, "interval": self.interval}
         return {**shown, "meaning": self.meaning, "unit": self.unit, "direction": self.direction}
 

@@ -1,6 +1,6 @@
-"""Whether methods differ on the same units: images or pairs of images, or seeds (`wplus.core.seed_stats`).
+"""Paired comparisons of methods on the same units: images, pairs of images, or seeds (`wplus.core.seed_stats`).
 
-A difference is always a method minus the baseline. Whether higher is better, the column's direction says.
+Differences are always method minus baseline. Whether higher is better depends on the column's direction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +23,12 @@ from wplus.core.stats import (
 from wplus.errors import UserError
 
 Rows = Mapping[str, Mapping[str, float]]
-"""Unit, an item or a seed -> column -> value."""
+"""Unit (an item or a seed) -> column -> value."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A method minus the baseline in one column, over the units (items or seeds) that both have."""
+    """Difference of a method from the baseline in one column, over the units (items or seeds) that both have."""
 
     num_items: int
     difference: float
@@ -36,58 +36,58 @@ class Paired:
     interval: tuple[float, float] | None
     """95 % bootstrap interval of the mean; None where there are too few units for one."""
     higher: float
-    """Share of the units where the method's value is the higher one; a tie counts half."""
+    """Share of the units where the method's value is higher; ties count half."""
     effect: float
     """Matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1: 1 where the method is higher on every unit."""
     p: float | None
-    """Two-sided, of Wilcoxon's signed-rank test over items, of sign flips over seeds; None with too few for a test."""
+    """Two-sided p of Wilcoxon's signed-rank test over items, or of sign flips over seeds; None for too few units."""
     p_holm: float | None = None
-    """p after Holm's correction for all comparisons that were made together: to confirm."""
+    """p after Holm's correction over all comparisons made together: for confirmation."""
     q: float | None = None
-    """p after Benjamini's and Hochberg's correction for them: to screen."""
+    """p after Benjamini and Hochberg's correction over them: for screening."""
     equivalent_p: float | None = None
-    """Of the claim that the difference lies within the margin (two one-sided t tests); None without a margin."""
+    """p of equivalence within the margin (two one-sided t tests); None without a margin."""
 
     @property
     def is_at_odds(self) -> bool:
-        """Whether the interval and the test say different things, as they do with too few units for either."""
+        """Whether the interval and the test disagree, as happens with few units."""
         if self.interval is None or self.p is None:
             return False
         return (not self.interval[0] <= 0 <= self.interval[1]) != (self.p < 0.05)
 
 
 class Unit(Protocol):
-    """What methods are compared over: what an interval draws, and what a test pairs."""
+    """The unit of comparison: resampled for intervals and paired in tests."""
 
     name: str
     fewest: int
-    """Of fewer there is no test."""
+    """Minimum number of units for a test."""
     interval: str
-    """Of what kind it is."""
+    """Kind of the interval."""
     test: str
 
     def means(self, samples: Sequence[np.ndarray]) -> list[Mean]:
-        """Of each of the samples (N_i,)."""
+        """The mean of each of the samples (N_i,)."""
         ...
 
     def differences(self, samples: Sequence[np.ndarray], *, seed: int = 0) -> list[Paired]:
-        """Of each of the samples (N_i,) of differences, finite, N_i >= 1; nothing is corrected yet."""
+        """Compare each of the samples (N_i,) of finite differences, N_i >= 1; p values are not corrected yet."""
         ...
 
 
 class Items:
-    """Images, or pairs of them: their number is large, their values come from one network."""
+    """Images, or pairs of them: many values from one network."""
 
     name, fewest = "images", MIN_ITEMS
     interval = f"95 %, percentile bootstrap over images, {NUM_RESAMPLES} resamples"
     test = "Wilcoxon's signed-rank, two-sided, on the same images"
 
     def means(self, samples: Sequence[np.ndarray]) -> list[Mean]:
-        """With a percentile bootstrap interval."""
+        """Means with percentile bootstrap intervals."""
         return [bootstrap_mean(sample) for sample in samples]
 
     def differences(self, samples: Sequence[np.ndarray], *, seed: int = 0) -> list[Paired]:
-        """With Wilcoxon's signed-rank test."""
+        """Comparisons by Wilcoxon's signed-rank test."""
         return [
             compared(sample, bootstrap_mean(sample, seed=seed), signed_rank_p if len(sample) >= self.fewest else None)
             for sample in samples
@@ -98,7 +98,7 @@ ITEMS = Items()
 
 
 def compared(differences: np.ndarray, mean: Mean, test: Callable[[np.ndarray], float] | None) -> Paired:
-    """What `mean` and `test` say of differences (N,)."""
+    """The comparison for differences (N,) with their `mean` and the p value of `test`."""
     return Paired(
         num_items=len(differences),
         difference=mean.value,
@@ -112,7 +112,7 @@ def compared(differences: np.ndarray, mean: Mean, test: Callable[[np.ndarray], f
 def paired(values: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Paired:
     """Compare a method's values (N,) with the baseline's (N,) on the same items in the same order.
 
-    UserError for none, for unequal numbers of them, and for values that are not finite.
+    UserError for no values, for unequal numbers of values, and for values that are not finite.
     """
     return ITEMS.differences([_difference(values, baseline)], seed=seed)[0]
 
@@ -134,12 +134,12 @@ def paired_tests(
 ) -> dict[str, dict[str, Paired]]:  # fmt: skip
     """Each method against the baseline: method -> column -> comparison.
 
-    A column is compared over the units where both have a value, and is left out where there is none. The corrections
-    are over all methods and columns here: fewer columns, fewer comparisons to pay for. UserError for no such baseline.
+    Columns are compared over the units where both have a value, and omitted if there are none. Corrections are over all
+    methods and columns given, so fewer columns cost less power. UserError for an unknown baseline.
 
-    baseline  one method for all; or method -> the one that it is compared with, and no others are
-    columns   which ones, in which order; None: all that the baseline has
-    margins   column -> the largest difference that means nothing: that it is no larger is tested, too
+    baseline  one method for all; or method -> its own baseline, which restricts the comparison to these methods
+    columns   columns to compare, in order; None: all that the baseline has
+    margins   column -> the largest negligible difference, for a test of equivalence
     """
     if isinstance(baseline, str):
         baseline = {method: baseline for method in methods if method != baseline} or {baseline: baseline}

@@ -1,4 +1,4 @@
-"""Progress bars with the time left; plain lines where the output is no terminal."""
+"""Progress bars with the time left; plain lines if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
-_SHARE_BETWEEN_LINES = 0.01  # of all the time until then
-_ROUNDING = 1e-9  # of a total that is reached in many small parts
+_SHARE_BETWEEN_LINES = 0.01  # minimum time between lines, relative to the time elapsed
+_ROUNDING = 1e-9  # tolerance for a total reached in many small parts
 _watcher: ContextVar[Callable[[Bar], None] | None] = ContextVar("watcher", default=None)
 
 
 class Bar:
-    """One task with a known total. `update(advance, note)` moves it; `note` is a short text at its end.
+    """One task with a known total. `update(advance, note)` advances it; `note` is a short text at its end.
 
-    The time left is estimated from the second update on: what was done before (`start`), and what it took to get going,
-    say nothing about the rate.
+    The time left is estimated from the second update on, because work done before (`start`) and the time to get going
+    do not reflect the rate.
     """
 
     def __init__(self, description: str, total: float, *, start: float = 0) -> None:
         self.description, self.total, self.done, self.note = description, total, start, ""
         self._began, self._last_line = time.monotonic(), float("-inf")
-        self._going: tuple[float, float] | None = None  # what was done at the first update, and when that was
+        self._going: tuple[float, float] | None = None  # progress at the first update, and its time
         self._rich: Progress | None = None
         if sys.stderr.isatty():
             numbers = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
@@ -55,7 +55,7 @@ class Bar:
 
     @property
     def _is_due(self) -> bool:
-        """More rarely the longer it takes: a night of training is a page of lines."""
+        """Whether to print a line; less often the longer it runs, so that a night of training fits on a page."""
         now = time.monotonic()
         return now - self._last_line > max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._began))
 
@@ -80,7 +80,7 @@ class Bar:
 
 @contextmanager
 def watched(watch: Callable[[Bar], None]) -> Iterator[None]:
-    """Tell `watch` of every bar that moves in the block, in this thread; what it raises ends the work."""
+    """Call `watch` whenever a bar advances in the block, in this thread; its exceptions end the work."""
     token = _watcher.set(watch)
     try:
         yield
@@ -89,7 +89,7 @@ def watched(watch: Callable[[Bar], None]) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """For people: `90 s`, `15 min`, `26 h 40 min`."""
+    """Format a duration: `90 s`, `15 min`, `26 h 40 min`."""
     if seconds < 600:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -99,9 +99,9 @@ def duration(seconds: float) -> str:
 def track(
     items: Iterable[T], description: str, *, total: float | None = None, advance: Callable[[T], float] = lambda _: 1
 ) -> Iterator[T]:
-    """Yield from `items` under a progress bar; `total` where `items` has no length.
+    """Yield from `items` with a progress bar; pass `total` if `items` has no length.
 
-    `advance` says how far an item moves the bar: with `advance=len` a bar over batches counts images.
+    `advance` returns how far an item advances the bar: with `advance=len`, a bar over batches counts images.
     """
     count = total if total is not None else len(items)  # type: ignore[arg-type]
     with Bar(description, count) as bar:
@@ -111,5 +111,5 @@ def track(
 
 
 def silent(items: Iterable[T], description: str, **_: object) -> Iterator[T]:
-    """As `track`, but shows nothing."""
+    """Like `track`, but shows nothing."""
     yield from items

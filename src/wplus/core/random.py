@@ -1,12 +1,12 @@
-"""Randomness as a function of a seed and a purpose, so that batch, order, process and resume change no draw.
+"""Randomness as a function of a seed and a purpose, independent of batch, order, process and resumption.
 
     rng            the generator of an image (by name) or of a purpose
     sample_rng     the generator of number `index` of a stream of samples
-    step_seed      the seed of torch's global state, once per phase of a training step
-    seed_torch     sets it
+    step_seed      the seed of torch's global state for one phase of a training step
+    seed_torch     sets torch's global seed
     hashes, ...    arrays of numbers by position, for data sets of any length
 
-Each derives its seed in a way of its own that files and published numbers depend on: none may change.
+Each derives its seed in its own way; files and published numbers depend on it, so none may change.
 """
 
 import hashlib
@@ -21,25 +21,25 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def rng(seed: int, *words: str) -> torch.Generator:
-    """A generator on the CPU whose numbers depend on the seed and the words alone."""
+    """A generator on the CPU whose numbers depend only on the seed and the words."""
     text = "\0".join([str(seed), *words])
     return torch.Generator().manual_seed(int.from_bytes(_digest(text)[:8], "little") % 2**63)
 
 
 def sample_rng(seed: int, stream: int, index: int) -> torch.Generator:
-    """The generator of sample number `index` in a numbered stream; no two streams share numbers."""
+    """The generator of sample `index` in a numbered stream; streams are disjoint."""
     state = np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def step_seed(*parts: int | str) -> int:
-    """A 63-bit seed of integers and names: (seed, rank, images seen, phase), so that a run can resume."""
+    """A 63-bit seed from integers and names: (seed, rank, images seen, phase), so that a run can resume."""
     return int.from_bytes(_digest(repr(parts))[:8], "little") >> 1
 
 
 def seed_torch(seed: int) -> None:
-    """torch.manual_seed. Without a GPU only what draws on the CPU: the other way torch keeps the whole stack as text,
-    for a GPU that might still come, which takes longer than many a small network's step."""
+    """torch.manual_seed, but without a GPU only for the CPU: otherwise torch formats the whole stack for a deferred
+    CUDA initialisation, which takes longer than a step of many small networks."""
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:
@@ -47,7 +47,7 @@ def seed_torch(seed: int) -> None:
 
 
 def name_fraction(name: str) -> float:
-    """A number in [0, 1) that depends on the characters of `name` alone."""
+    """A number in [0, 1) that depends only on the characters of `name`."""
     return int.from_bytes(_digest(name)[:7], "big") / 2.0**56
 
 
@@ -88,7 +88,7 @@ def uniforms(positions: np.ndarray, *key: int) -> np.ndarray:
 
 
 def permutation(num: int, *key: int) -> np.ndarray:
-    """A permutation of range(num), int64, that depends on `key` alone (not on NumPy's version, as its own would)."""
+    """A permutation of range(num), int64, that depends only on `key` (and not on the version of NumPy)."""
     return np.argsort(hashes(np.arange(num), *key), kind="stable")
 
 

@@ -1,4 +1,4 @@
-"""The runtime of a computation: device, processes, precision; its clock, memory, a network's mode."""
+"""Runtime settings and helpers: device, processes, precision, timing, memory, evaluation mode."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use (which on a shared machine is less than there are)."""
+    """Number of cores this process may use (on a shared machine, fewer than exist)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock that has waited for all work of the device to end."""
+    """Time in seconds, after waiting for all pending work of the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -52,7 +52,7 @@ def now(device: torch.device) -> float:
 
 @contextlib.contextmanager
 def eval_mode(network: M) -> Iterator[M]:
-    """The network in evaluation mode for the time of the block; afterwards each of its modules is as it was."""
+    """Put the network in evaluation mode within the block; the mode of each module is restored afterwards."""
     before = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -64,14 +64,14 @@ def eval_mode(network: M) -> Iterator[M]:
 
 @contextlib.contextmanager
 def float32_convolutions(*, tf32: bool = False, benchmark: bool = False) -> Iterator[None]:
-    """How a GPU computes convolutions and matrix products of float32 tensors for the time of the block.
+    """Set how a GPU computes convolutions and matrix products of float32 tensors within the block.
 
-    Exactly, or with `tf32` of inputs that are rounded to 11 bits, which is torch's default for convolutions. Rounded,
-    the images of a pair that lies a ten-thousandth of the way apart differ by the rounding: a perceptual path length of
-    52 becomes 2400. So what is measured, inverted, walked or edited is exact, and training has the choice.
+    Exactly, or with `tf32` from inputs rounded to 11 bits, which is torch's default for convolutions. With TF32, images
+    a ten-thousandth of a path apart differ mainly by rounding: a perceptual path length of 52 becomes 2400. Metrics,
+    inversion, interpolation and editing are therefore exact, and training has the choice.
 
-    With `benchmark` every shape is convolved by each routine once, and by the fastest from then on: for steps, whose
-    shapes are the same for hours.
+    With `benchmark`, cuDNN tries each algorithm once per shape and uses the fastest from then on: for training steps,
+    whose shapes stay the same for hours.
     """
     cudnn: Any = torch.backends.cudnn
     backends: tuple[Any, ...] = cudnn, torch.backends.cuda.matmul
@@ -90,8 +90,8 @@ def float32_convolutions(*, tf32: bool = False, benchmark: bool = False) -> Iter
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next tensor instead of returning it to the system at once.
 
-    A training step frees and allocates the same large tensors over and over; to map each anew, page by page, costs
-    about a seventh of a step on a CPU. No effect elsewhere than glibc.
+    A training step frees and allocates the same large tensors over and over; mapping them again page by page costs
+    about a seventh of a step on a CPU. Has no effect without glibc.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -104,7 +104,7 @@ def keep_freed_memory() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """The device, the processes and the precision of a training."""
+    """Device, processes and precision of a training run."""
 
     device: torch.device
     devices: int = 1
@@ -113,15 +113,15 @@ class Runtime:
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 in the four highest resolutions on a GPU, float32 elsewhere."""
     tf32: bool = False
-    """Training steps round the inputs of float32 convolutions to 11 bits on a GPU, which is faster."""
+    """Round the inputs of float32 convolutions to 11 bits in training steps on a GPU, which is faster."""
     images: Literal["auto", "host", "device"] = "auto"
-    """Where training images lie: on the GPU, in memory that it reads; auto: on the GPU where they fit."""
+    """Location of training images: on the GPU, or in host memory that it reads; auto: on the GPU if they fit."""
     compile: Literal["off", "auto"] = "off"
-    """auto: phases of a training that compile, and then agree with the plain ones, run compiled."""
+    """auto: training phases run compiled if they compile and agree with the plain ones."""
     cuda_graphs: bool = False
-    """Phases of a training are recorded as CUDA graphs and replayed."""
+    """Record training phases as CUDA graphs and replay them."""
     kernels: Literal["auto", "off"] = "auto"
-    """auto: training steps on a GPU take the Triton kernels, where these agree with plain operations."""
+    """auto: training steps on a GPU use the Triton kernels if these agree with plain operations."""
 
     def __post_init__(self) -> None:
         for name in ("devices", "num_nodes"):
@@ -151,12 +151,12 @@ class Runtime:
 
     @property
     def world_size(self) -> int:
-        """Processes in all."""
+        """Total number of processes."""
         return self.devices * self.num_nodes
 
     @property
     def rank(self) -> int:
-        """This process among all, known from the environment before the processes have met."""
+        """Index of this process, read from the environment, so known before the process group is initialised."""
         if self.world_size == 1:
             return 0
         for name in ("RANK", "SLURM_PROCID"):

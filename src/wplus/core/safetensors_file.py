@@ -1,7 +1,7 @@
-"""Safetensors files of a kind: one JSON entry in the header says what the tensors mean and whose they are.
+"""Safetensors file formats: a JSON entry in the header describes the tensors and names their generator.
 
-What a file can be instead, missing, truncated, foreign, newer, of another generator or incomplete, is told here for
-all kinds.
+Errors for files that are missing, truncated, foreign, newer, of another generator or incomplete are raised here for all
+formats.
 """
 
 import json
@@ -22,13 +22,13 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class SafetensorsFormat:
-    """One kind of file, and the words in which its errors speak of it.
+    """One file format, and the wording of its errors.
 
-    noun     what a file holds, as in "holds no latent"
+    noun     name of the contents, as in "holds no latent"
     entry    name of the JSON entry in the header
-    version  of the format: the one that is written and read
-    foreign  says that a file belongs to another generator, with {path}, {maker} and {fingerprint} in it
-    source   where such files come from, said when one is missing; "" says nothing
+    version  version of the format that is written and read
+    foreign  message for a file of another generator, with {path}, {maker} and {fingerprint} in it
+    source   where such files come from, added to the message for a missing file; "" adds nothing
     """
 
     noun: str
@@ -38,7 +38,7 @@ class SafetensorsFormat:
     source: str = ""
 
     def write(self, path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-        """Write a file, whole or not at all; `header` is anything JSON can hold, with a "generator" for `read`."""
+        """Write a file atomically; `header` is any JSON object, with a "generator" entry for `read`."""
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         content = to_bytes(own, metadata={self.entry: json.dumps({"version": self.version, **header})})
         return atomic_write(path, lambda file: file.write(content))
@@ -47,9 +47,9 @@ class SafetensorsFormat:
         self, path: str | Path, assemble: Callable[[dict[str, Any], dict[str, Tensor]], Content], *,
         fingerprint: str | None,
     ) -> Content:  # fmt: skip
-        """What `assemble` makes of header and tensors, for the generator with this fingerprint; None reads it for any.
+        """Apply `assemble` to header and tensors of a file for the generator with this fingerprint; None accepts any.
 
-        UserError for what the file can be instead, and where it lacks what `assemble` looks for.
+        UserError for invalid files, and for files that lack an entry needed by `assemble`.
         """
         if not Path(path).is_file():
             raise UserError(f"The {self.noun} file '{path}' does not exist{self.source and '; ' + self.source}.")
@@ -71,11 +71,11 @@ class SafetensorsFormat:
             raise UserError(f"The {self.noun} file '{path}' is incomplete: {lack}.") from error
 
     def open(self, path: str | Path) -> tuple[Any, dict[str, Tensor]]:
-        """The JSON entry in the header, None where there is none, and the tensors; UserError for another format."""
+        """The JSON entry in the header (None if there is none) and the tensors; UserError for another format."""
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {}).get(self.entry, "null"))
-                # Clones: what safetensors gives is the file itself, mapped, and would change or break with it.
+                # Clone: safetensors returns views of the mapped file, which would change or break with it.
                 return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
         except (SafetensorError, OSError, ValueError, RecursionError) as error:
             what = f"the {self.noun} file '{path}': it is truncated or of another format"

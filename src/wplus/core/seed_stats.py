@@ -1,7 +1,7 @@
-"""Statistics over several trainings of one configuration: the seed is the unit, images are drawn within it.
+"""Statistics over several training runs of one configuration: the unit is the seed, images are resampled within it.
 
-Intervals of the images of one training say nothing about the method that trained it. With fewer than `MIN_SEEDS` seeds
-there is no interval and no test: the points are shown.
+Intervals over the images of one run say nothing about the method that trained it. With fewer than `MIN_SEEDS` seeds
+there is no interval and no test: the individual values are shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,26 +15,26 @@ from wplus.core.stats import NUM_RESAMPLES, Mean
 from wplus.errors import UserError
 
 MIN_SEEDS = 5
-_MAX_EXACT = 16  # seeds; 2^16 signs are tried, above that as many are drawn
+_MAX_EXACT = 16  # seeds up to which all (at most 2^16) signs are enumerated; above, 2^16 are drawn
 _MAX_HELD = 4_000_000  # resampled values in memory at a time
 
 Array = np.ndarray
 
 
 class Seeds:
-    """Trainings, or runs with other noise, of one configuration: they are few."""
+    """Training runs, or runs with different noise, of one configuration: there are few."""
 
     name, fewest = "seeds", MIN_SEEDS
     interval = f"95 %, BCa bootstrap over seeds, {NUM_RESAMPLES} resamples; none below {MIN_SEEDS} seeds"
     test = f"sign flips of the differences seed by seed, two-sided; none below {MIN_SEEDS} seeds"
 
     def means(self, samples: Sequence[Array]) -> list[Mean]:
-        """With a BCa bootstrap interval (Efron 1987); None below `MIN_SEEDS`."""
+        """Means with BCa bootstrap intervals (Efron 1987); no interval below `MIN_SEEDS`."""
         bounds = _bca([sample for sample in samples if len(sample) >= MIN_SEEDS])
         return [Mean(float(sample.mean()), next(bounds) if len(sample) >= MIN_SEEDS else None) for sample in samples]
 
     def differences(self, samples: Sequence[Array], *, seed: int = 0) -> list[Paired]:
-        """With the sign-flip permutation test; None below `MIN_SEEDS`."""
+        """Comparisons by the sign-flip permutation test; no test below `MIN_SEEDS`."""
         return [compared(sample, mean, sign_flip_p if len(sample) >= MIN_SEEDS else None)
                 for sample, mean in zip(samples, self.means(samples), strict=True)]  # fmt: skip
 
@@ -43,8 +43,8 @@ SEEDS = Seeds()
 
 
 def _bca(samples: Sequence[Array]) -> Iterator[tuple[float, float]]:
-    """Iterates over the intervals of the samples; those of one size are drawn together, which is what makes it fast."""
-    found: list[tuple[float, float]] = [(float(sample[0]),) * 2 for sample in samples]  # where all values are equal
+    """Yield the intervals of the samples; samples of equal size are resampled together for speed."""
+    found: list[tuple[float, float]] = [(float(sample[0]),) * 2 for sample in samples]  # for samples of equal values
     by_size: dict[int, list[int]] = {}
     for index, sample in enumerate(samples):
         if np.ptp(sample) > 0:  # BCa divides by the spread
@@ -59,16 +59,16 @@ def _bca(samples: Sequence[Array]) -> Iterator[tuple[float, float]]:
 
 
 def sign_flip_p(differences: Sequence[float] | Array) -> float:
-    """How likely a coin's signs give a mean as far from 0 as that of differences (N,): Fisher's permutation test.
+    """Two-sided p of Fisher's permutation test: random signs give a mean as far from 0 as that of differences (N,).
 
-    Exact up to 16 differences, with 2^16 draws above. Of 5 seeds the smallest p is 2 / 2^5 = 0.06, of 6 it is 0.03.
+    Exact up to 16 differences, with 2^16 draws above. The smallest p for 5 seeds is 2 / 2^5 = 0.06, for 6 it is 0.03.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) <= _MAX_EXACT:
         signs = 1.0 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
     else:
         signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(2**_MAX_EXACT, len(d)))
-        signs[0] = 1  # what was seen is one of the draws
+        signs[0] = 1  # the observed signs count as one of the draws
     reached = np.abs(signs @ d) >= np.abs(d.sum()) * (1 - 1e-12)
     return float(reached.mean())
 
@@ -81,18 +81,18 @@ class ClusterMean:
     interval: tuple[float, float] | None
     """95 % percentile bootstrap that draws seeds, then images; None below `MIN_SEEDS`."""
     seed_sd: float
-    """Standard deviation of the seeds' true means: what is left of theirs without what images explain."""
+    """Standard deviation of the seeds' true means, after subtracting the variance due to images."""
     image_sd: float
     """Standard deviation of images within a seed, pooled."""
 
 
 def cluster_mean(groups: Sequence[Sequence[float]], *, same_images: bool = False) -> ClusterMean:
-    """Of values of images, a list (N_s,) for every seed; seeds count alike.
+    """The mean of image values, a list (N_s,) for each seed; seeds have equal weight.
 
-    same_images  every seed has the same images in the same order. What is hard about an image is then hard for all
-                 seeds, so that one draw of images holds for all of them (the pigeonhole bootstrap, Owen 2007), and the
-                 seeds' means differ by what an image does not have in common. Otherwise images are drawn within each
-                 seed by themselves.
+    same_images  every seed has the same images in the same order. Difficult images are then difficult for all seeds, so
+                 one draw of images is used for all of them (the pigeonhole bootstrap, Owen 2007), and the seeds' means
+                 only vary by what images do not share across seeds. Otherwise images are drawn independently within
+                 each seed.
     """
     arrays = [np.asarray(group, dtype=np.float64) for group in groups]
     if same_images and len({len(group) for group in arrays}) > 1:
@@ -101,7 +101,7 @@ def cluster_mean(groups: Sequence[Sequence[float]], *, same_images: bool = False
     image_variance = _pooled_variance(arrays)
     own = _pooled_variance(list(np.stack(arrays) - np.mean(arrays, axis=0))) if same_images else image_variance
     if same_images and len(arrays) > 1:
-        own *= len(arrays) / (len(arrays) - 1)  # the mean over seeds took a part of it away
+        own *= len(arrays) / (len(arrays) - 1)  # corrects for subtracting the mean over seeds
     noise = float(np.mean([own / len(group) for group in arrays]))
     seed_variance = max(0.0, float(means.var(ddof=1)) - noise) if len(means) > 1 else 0.0
     interval = _cluster_interval(arrays, same_images=same_images) if len(arrays) >= MIN_SEEDS else None

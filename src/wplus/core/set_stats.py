@@ -1,4 +1,4 @@
-"""Statistics over several data sets (or resolutions), a few seeds on each: never a mean of what has no common scale.
+"""Statistics over several data sets (or resolutions) with a few seeds each, without averaging over different scales.
 
 Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice" (2108.13264). Intervals are
 95 % stratified bootstraps: seeds are drawn within every data set.
@@ -15,9 +15,9 @@ Array = np.ndarray
 
 
 def interquartile_mean(scores: Sequence[Sequence[float]]) -> Mean:
-    """Mean of the middle half of all scores, a list of seeds for every data set. They must have a scale in common.
+    """Mean of the middle half of all scores, a list of seeds for each data set, which must share a common scale.
 
-    The interval is None where a data set has one seed only, from which nothing can be drawn.
+    The interval is None if a data set has a single seed, which cannot be resampled.
     """
     arrays = [np.asarray(each, dtype=np.float64) for each in scores]
     rng = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def interquartile_mean(scores: Sequence[Sequence[float]]) -> Mean:
 
 
 def _middle(rows: Array) -> Array:
-    """Mean over the last axis (R, N) without the lowest and the highest quarter, rounded down: (R,)."""
+    """Mean (R,) over the last axis (R, N) without the lowest and highest quarter, rounded down."""
     cut = rows.shape[-1] // 4
     return np.sort(rows, axis=-1)[:, cut : rows.shape[-1] - cut].mean(-1)
 
@@ -34,10 +34,10 @@ def _middle(rows: Array) -> Array:
 def improvement_probability(
     values: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]], *, higher_is_better: bool
 ) -> Mean:
-    """How likely a run of the method is better than one of the baseline, mean over data sets; ties count half.
+    """Probability that a run of the method is better than one of the baseline, mean over data sets; ties count half.
 
-    Each is a list of seeds for every data set. Only ranks within a data set count: no common scale is needed.
-    The interval is None where a method has one seed only on a data set.
+    Both are a list of seeds for each data set. Only ranks within a data set matter, so no common scale is needed.
+    The interval is None if a method has a single seed on a data set.
     """
     if len(values) != len(baseline):
         raise UserError(f"Both methods must have the same data sets, got {len(values)} and {len(baseline)}.")
@@ -60,6 +60,6 @@ def _drawn(values: Array, rng: np.random.Generator) -> Array:
 
 
 def _better(a: Array, b: Array) -> Array:
-    """Share of the pairs of rows a (R, N) and b (R, M) where a is larger, a tie counts half: (R,)."""
+    """Share (R,) of pairs from rows a (R, N) and b (R, M) where a is larger; ties count half."""
     difference = a[:, :, None] - b[:, None, :]
     return ((difference > 0) + 0.5 * (difference == 0)).mean((1, 2))

@@ -10,9 +10,9 @@ from scipy.stats import bootstrap, false_discovery_control, rankdata, wilcoxon
 from wplus.errors import check_number
 
 NUM_RESAMPLES = 2000
-Z = 1.959963984540054  # half the length of a 95 % interval of a normal number, in its deviations
+Z = 1.959963984540054  # half the width of a 95 % interval of a normal variable, in standard deviations
 MIN_ITEMS = 6  # with 5 the smallest two-sided p is 2 / 2^5 = 0.06
-_MAX_EXACT = 50  # items; above, the normal approximation is good to many digits
+_MAX_EXACT = 50  # items; above, the normal approximation is accurate to many digits
 _MAX_HELD = 2_000_000  # values of resamples in memory at a time
 
 
@@ -46,7 +46,7 @@ def bootstrap_interval(
 def kept_mean(distances: np.ndarray) -> np.ndarray:
     """Mean of the values from the 1st to the 99th percentile, over the last axis: (..., N) -> (...).
 
-    The percentiles are values that occur, the next lower and the next higher one, and both are kept.
+    The percentiles are actual values, the next lower and the next higher one, and both are kept.
     """
     low = np.percentile(distances, 1, axis=-1, method="lower", keepdims=True)
     high = np.percentile(distances, 99, axis=-1, method="higher", keepdims=True)
@@ -55,11 +55,11 @@ def kept_mean(distances: np.ndarray) -> np.ndarray:
 
 
 def jackknife_interval(value: float, *without_group: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of `value` from the values with one of G groups left out (delete-a-group jackknife).
+    """95 % interval of `value` from its values with one of G groups left out (delete-a-group jackknife).
 
     Standard error sqrt((G-1)/G sum (v_g - mean)^2), Student's t with G-1 degrees of freedom (Efron & Tibshirani 1993,
-    chapter 11). A value of several independent samples has a list for each: squared errors and degrees of freedom add
-    up (Arvesen 1969, "Jackknifing U-statistics").
+    chapter 11). Pass one list per independent sample: squared errors and degrees of freedom add up (Arvesen 1969,
+    "Jackknifing U-statistics").
     """
     squared = sum((len(values) - 1) * np.var(values) for values in without_group)
     reach = student_t(sum(len(values) - 1 for values in without_group)) * float(np.sqrt(squared))
@@ -67,23 +67,23 @@ def jackknife_interval(value: float, *without_group: Sequence[float]) -> tuple[f
 
 
 def student_t(degrees: int) -> float:
-    """Half the length of a 95 % interval in standard errors: the 97.5 % quantile of Student's t."""
+    """Half the width of a 95 % interval in standard errors: the 97.5 % quantile of Student's t."""
     return float(stdtrit(degrees, 0.975))
 
 
 def proportion_interval(proportion: float, num: int) -> tuple[float, float]:
-    """95 % interval of a part of `num` independent images: Wilson's score interval (1927), not empty at 0 and 1."""
+    """95 % interval of a proportion of `num` independent images: Wilson's score interval (1927), valid at 0 and 1."""
     centre = (proportion + Z**2 / (2 * num)) / (1 + Z**2 / num)
     reach = Z / (1 + Z**2 / num) * np.sqrt(proportion * (1 - proportion) / num + Z**2 / (4 * num**2))
-    # Of none and of all one end is exact; what rounding leaves there is nothing.
+    # At 0 and 1 one end is exact, so remove rounding errors there.
     low, high = (0.0 if proportion == 0 else centre - reach), (1.0 if proportion == 1 else centre + reach)
     return float(low), float(high)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction (1979) over all p values: in their old places, at most 1, None where there is none.
+    """Holm's step-down correction (1979) of p values: in the original order, at most 1, with None kept.
 
-    What stays below 0.05 is claimed with a chance of at most 5 % that any of these claims is false.
+    The probability that any claim with a corrected p below 0.05 is false is at most 5 %.
     """
     tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -95,7 +95,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrected p values (1995): of what stays below 0.05 at most 5 % are false claims, on average. None stays None."""
+    """Corrected p values (1995): of the claims below 0.05, at most 5 % are false on average. None is kept."""
     tested = [index for index, p in enumerate(p_values) if p is not None]
     corrected: list[float | None] = [None] * len(p_values)
     values = false_discovery_control([p_values[index] for index in tested]) if tested else []
@@ -105,8 +105,8 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def equivalence_p(differences: Sequence[float] | np.ndarray, margin: float) -> float:
-    """p of the claim that the mean of differences (N,), N >= 2, lies within +-`margin`: the larger of two one-sided t
-    tests (TOST; Schuirmann 1987)."""
+    """p of equivalence, that the mean of differences (N,), N >= 2, lies within +-`margin`: the larger p of two
+    one-sided t tests (TOST; Schuirmann 1987)."""
     check_number("margin", margin, lowest=0)
     d = np.asarray(differences, dtype=np.float64)
     error, inside = d.std(ddof=1) / len(d) ** 0.5, margin - abs(d.mean())  # the nearer bound decides
@@ -116,7 +116,7 @@ def equivalence_p(differences: Sequence[float] | np.ndarray, margin: float) -> f
 
 
 def signed_ranks(differences: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Ranks of the sizes of differences (N,), with their signs; zeros are left out, equal sizes share a mean rank."""
+    """Signed ranks of the magnitudes of differences (N,); zeros are dropped, ties share their mean rank."""
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
     return rankdata(np.abs(d)) * np.sign(d)
@@ -125,16 +125,15 @@ def signed_ranks(differences: Sequence[float] | np.ndarray) -> np.ndarray:
 def signed_rank_p(differences: Sequence[float] | np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test (1945) of differences (N,); 1 where every difference is zero.
 
-    How likely signs drawn by a coin are at least as uneven as these. Up to 50 differences the p is exact, ties
-    included (scipy's is not); with more it is that of the normal approximation.
+    Exact up to 50 differences, also with ties (unlike scipy's); above that by the normal approximation.
     """
     ranks = signed_ranks(differences)
     if not len(ranks):
         return 1.0
     if len(ranks) > _MAX_EXACT:
         return float(wilcoxon(ranks, method="asymptotic").pvalue)
-    doubled = np.rint(2 * ranks).astype(int)  # ranks that ties share may be halves
-    chances = np.zeros(int(np.abs(doubled).sum()) + 1)  # of every sum of the ranks that a coin makes positive
+    doubled = np.rint(2 * ranks).astype(int)  # ranks of ties may be multiples of 1/2
+    chances = np.zeros(int(np.abs(doubled).sum()) + 1)  # probability of each sum of positive ranks
     chances[0] = 1
     for rank in np.abs(doubled):
         chances[rank:] += chances[:-rank].copy()  # with this rank, or without it

@@ -1,4 +1,4 @@
-"""The surroundings of a process that may be missing: variables that are set but empty, and a home folder."""
+"""Fix incomplete process environments: variables that are set but empty, and a missing home folder."""
 
 import contextlib
 import os
@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-# Of ours and of libraries that would take an empty text for the working directory, or fail to read it as a number.
-# CUDA_VISIBLE_DEVICES is none of them: empty it means no GPU.
+# Our variables, and those of libraries that would take an empty text for the working directory, or fail to parse it as
+# a number. CUDA_VISIBLE_DEVICES is not included: empty means no GPU.
 _OURS = re.compile(
     r"(WPLUS|WANDB|XDG|SLURM|HF|TORCH)_\w+|TMPDIR|TEMP|TMP|HOME|USER|LOGNAME|MPLCONFIGDIR|NETRC|HYDRA_FULL_ERROR"
     r"|WORLD_SIZE|RANK|LOCAL_RANK|NODE_RANK|MASTER_ADDR|MASTER_PORT"
@@ -17,7 +17,7 @@ _OURS = re.compile(
 
 
 def settle() -> None:
-    """Variables that are set but empty count as not set; who has no home folder gets a temporary one, which is said."""
+    """Unset variables that are empty; without a home folder, use a temporary one and print a note."""
     for name in [name for name, value in os.environ.items() if not value.strip() and _OURS.fullmatch(name)]:
         del os.environ[name]
     home = os.path.expanduser("~")
@@ -29,7 +29,7 @@ def settle() -> None:
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables that are set for the time of the block; afterwards each is as it was."""
+    """Set environment variables within the block; they are restored afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -42,7 +42,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def temporary_home() -> Path:
-    """A folder of this user in the system's temporary one, made when it is not there."""
+    """A folder for this user in the system's temporary folder, created if missing."""
     folder = Path(tempfile.gettempdir()) / f"wplus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

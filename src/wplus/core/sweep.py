@@ -1,4 +1,4 @@
-"""The sweep that this process takes part in: its environment says which, what varies, and what it is called there."""
+"""The sweep this process takes part in, read from its environment: folder, varied keys, and the label of this run."""
 
 import contextlib
 import os
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from wplus.core.surroundings import environment
 
-FOLDER = "WPLUS_SWEEP"  # of the sweep
-KEYS = "WPLUS_SWEPT"  # what varies between its jobs
-LABEL = "WPLUS_SWEEP_LABEL"  # of this process's job
+FOLDER = "WPLUS_SWEEP"  # folder of the sweep
+KEYS = "WPLUS_SWEPT"  # keys that vary between its jobs
+LABEL = "WPLUS_SWEEP_LABEL"  # label of this process's job
 HERE = "WPLUS_SWEEP_HERE"  # set while the process that runs the sweep runs a job itself
 PRUNED = "WPLUS_SWEEP_PRUNED"  # set when that job has been asked to end early, as a search does
 
@@ -20,12 +20,12 @@ def swept() -> list[str]:
 
 
 def sweep_folder() -> Path | None:
-    """None outside of a sweep."""
+    """The folder of the sweep; None outside of a sweep."""
     return Path(os.environ[FOLDER]) if FOLDER in os.environ else None
 
 
 def label() -> str | None:
-    """What tells this process's run from the others, "w+ perceptual=0.1 s1"; None outside of a sweep."""
+    """The label that distinguishes this run from the others, "w+ perceptual=0.1 s1"; None outside of a sweep."""
     return os.environ.get(LABEL)
 
 
@@ -35,12 +35,12 @@ def runs_here() -> bool:
 
 
 def is_pruned() -> bool:
-    """Whether the job that runs here ends because a search has seen enough of it."""
+    """Whether a search has asked the job running here to end early."""
     return PRUNED in os.environ
 
 
 @contextlib.contextmanager
 def sweep(folder: Path, keys: Sequence[str]) -> Iterator[None]:
-    """For the time of the block this process, and what it starts, works for the sweep in `folder` over `keys`."""
+    """Within the block, this process and those it starts belong to the sweep in `folder` over `keys`."""
     with environment({FOLDER: str(folder.resolve()), KEYS: ",".join(keys)}):
         yield

@@ -34,15 +34,15 @@ class Table:
 
     rows: Rows
     targets: Mapping[str, str] = field(default_factory=dict)
-    """What identifies the item behind a name, the digest of its pixels; may be left out."""
+    """Digests of the pixels that identify the item behind each name; optional."""
     info: Mapping[str, MetricInfo] = field(default_factory=dict)
-    """What the columns mean."""
+    """Descriptions of the columns."""
     unit: Unit = ITEMS
-    """What the rows are."""
+    """Unit of the rows."""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """A row for each item, NaN where a score is missing."""
+        """One row per item, with NaN for missing scores."""
         return pd.DataFrame.from_dict(dict(self.rows), orient="index").rename_axis("name")
 
     @property
@@ -52,12 +52,12 @@ class Table:
 
     @cached_property
     def means(self) -> dict[str, Mean]:
-        """Mean of every column over the rows that have it, with its interval where they were measured one by one."""
+        """Mean of each column over the rows that have it, with an interval if items were measured individually."""
         samples = {("", column): self.frame[column].dropna().to_numpy() for column in self.columns}
         return _means(samples, self.unit, self.info).get("", {})
 
     def entries(self, prefix: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """The means as a tracker's `summary` takes them, called `prefix` and the column; UserError without `info`."""
+        """The means as entries for a tracker's `summary`, named `prefix` plus column; UserError without `info`."""
         unknown = [column for column in self.columns if column not in self.info]
         if unknown:
             raise UserError(f"Scores must say what they mean, and there is no meaning of {', '.join(unknown)}.")
@@ -69,7 +69,7 @@ class Table:
         }
 
     def write(self, folder: Path, protocol: Mapping[str, Any]) -> None:
-        """table.csv (the rows) and table.json (rows, means, intervals, and how it was measured)."""
+        """Write table.csv (the rows) and table.json (rows, means, intervals, and the protocol)."""
         write_csv(folder / "table.csv", self.frame)
         content = {"protocol": protocol, "info": as_dicts(self.info), "means": as_dicts(self.means), "rows": self.rows}
         write_json(folder / "table.json", content | ({"targets": self.targets} if self.targets else {}))
@@ -92,13 +92,13 @@ class Comparison:
     """Scores of several methods on the same units: method -> unit -> column -> value. A score may be missing.
 
     Attributes:
-        baseline: the method that the others are compared with, or method -> its own one; None: nothing is compared.
-        tested: the columns that are compared; None: all of the baseline's that are measured unit by unit. Every further
-            one makes the corrections harder on all.
-        info: what the columns mean.
-        unit: what intervals draw and tests pair: items, or seeds (`wplus.core.seed_stats.SEEDS`).
-        margins: column -> the largest difference that means nothing.
-        items: where seeds are the unit, what was measured item by item: method -> seed -> item -> column -> value.
+        baseline: the method that the others are compared with, or method -> its own baseline; None: no comparison.
+        tested: columns to compare; None: all of the baseline's that are measured individually. Each additional one
+            makes the corrections stricter for all.
+        info: descriptions of the columns.
+        unit: unit of intervals and tests: items, or seeds (`wplus.core.seed_stats.SEEDS`).
+        margins: column -> the largest negligible difference.
+        items: values per item if the unit is the seed: method -> seed -> item -> column -> value.
     """
 
     rows: Mapping[str, Rows]
@@ -111,7 +111,7 @@ class Comparison:
 
     @staticmethod
     def over_seeds(items: Mapping[str, Mapping[str, Rows]], baseline: str | None, **fields: Any) -> "Comparison":
-        """Of method -> seed -> item -> column -> value: seeds are the unit, each with its mean over items."""
+        """A comparison of method -> seed -> item -> column -> value with seeds as units, each averaged over items."""
         rows = {
             method: {
                 seed: {str(name): float(mean) for name, mean in Table(each).frame.mean().items()}
@@ -123,12 +123,12 @@ class Comparison:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """Method -> its scores."""
+        """Method -> table of its scores."""
         return {method: Table(rows, info=self.info, unit=self.unit) for method, rows in self.rows.items()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """A row for each method and unit."""
+        """One row per method and unit."""
         return pd.concat({method: table.frame for method, table in self.tables.items()}, names=["method"])
 
     @cached_property
@@ -144,11 +144,11 @@ class Comparison:
         return {method: {} for method in self.rows} | _means(samples, self.unit, self.info)
 
     def points(self, method: str, column: str) -> dict[str, float]:
-        """Unit -> value."""
+        """Unit -> value, for one method and column."""
         return {name: row[column] for name, row in self.rows[method].items() if column in row}
 
     def clusters(self, method: str, column: str) -> ClusterMean | None:
-        """Over seeds and the images within them; None where fewer than two seeds have images measured one by one."""
+        """Mean over seeds and their images; None if fewer than two seeds have images measured individually."""
         each = [{name: row[column] for name, row in rows.items() if column in row}
                 for rows in self.items.get(method, {}).values()]  # fmt: skip
         if len(each) < 2 or min(map(len, each)) < 2:
@@ -159,7 +159,7 @@ class Comparison:
 
     @cached_property
     def paired(self) -> dict[str, dict[str, Paired]]:
-        """Method -> column -> comparison with the baseline; UserError for a tested column that nobody has."""
+        """Method -> column -> comparison with the baseline; UserError for a tested column that no method has."""
         if self.baseline is None:
             return {}
         columns = self.columns if self.tested is None else self.tested
@@ -170,7 +170,7 @@ class Comparison:
         return paired_tests(self.rows, self.baseline, columns=columns, unit=self.unit, margins=self.margins)
 
     def markdown(self, headings: Headings | None = None) -> str:
-        """The means, and below them the differences from the baseline where there are any."""
+        """The means, followed by the differences from the baseline, if any."""
         shown = headings or {column: (heading(column, self.info.get(column)), ".4g") for column in self.columns}
         text = self._markdown_means(shown)
         tests = markdown_tests(self.paired, "the baseline" if not isinstance(self.baseline, str) else self.baseline,
@@ -193,7 +193,7 @@ class Comparison:
                 "rows": self.rows}  # fmt: skip
 
     def write(self, folder: Path, protocol: Mapping[str, Any], *, headings: Headings | None = None) -> None:
-        """table.csv (every unit of every method), table.json (all numbers and the protocol), table.md (to read)."""
+        """Write table.csv (all units of all methods), table.json (all numbers and the protocol) and table.md."""
         write_csv(folder / "table.csv", self.frame)
         write_json(folder / "table.json", {"protocol": protocol, **self.as_dict()})
         atomic_write(folder / "table.md", lambda file: file.write(self.markdown(headings).encode()))
@@ -202,7 +202,7 @@ class Comparison:
 def _means(
     samples: Mapping[tuple[str, str], np.ndarray], unit: Unit, info: Mapping[str, MetricInfo]
 ) -> dict[str, dict[str, Mean]]:
-    """Method -> column -> mean; what the items of a batch share has no interval over them."""
+    """Method -> column -> mean; values that items of a batch share have no interval."""
     found: dict[str, dict[str, Mean]] = {method: {} for method, _ in samples}
     for (method, column), mean in zip(samples, unit.means(list(samples.values())), strict=True):
         is_shared = unit is ITEMS and not per_item(column, info)
@@ -211,13 +211,13 @@ def _means(
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """A frame with its index as the first columns; written whole or not at all."""
+    """Write a frame with its index as the first columns, atomically."""
     text = frame.to_csv(lineterminator="\n")
     atomic_write(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
 
 
 def paired_cells(paired: Mapping[str, Mapping[str, Paired]]) -> list[list[Any]]:
-    """A row of `PAIRED_CELLS` per comparison: what a tracker's table `.../paired` holds."""
+    """One row of `PAIRED_CELLS` per comparison, for a tracker's table `.../paired`."""
     return [
         [method, column, found.difference, *(found.interval or (None, None)),
          found.p, found.p_holm, found.higher, found.effect, found.num_items]
@@ -227,10 +227,10 @@ def paired_cells(paired: Mapping[str, Mapping[str, Paired]]) -> list[list[Any]]:
 
 
 def as_dicts(values: Mapping[str, MetricInfo | Mean | Paired]) -> dict[str, dict[str, Any]]:
-    """For JSON."""
+    """Convert dataclasses to dicts, for JSON."""
     return {name: asdict(value) for name, value in values.items()}
 
 
 def per_item(column: str, info: Mapping[str, MetricInfo]) -> bool:
-    """Whether a column's items are measured one by one, as those are that nothing is known of."""
+    """Whether a column's items are measured individually; the default for unknown columns."""
     return column not in info or info[column].per_item

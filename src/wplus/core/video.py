@@ -1,8 +1,8 @@
-"""Videos of any length, written frame by frame: mp4 (H.264, plays everywhere) by ffmpeg, and GIF by Pillow.
+"""Write videos of any length frame by frame: mp4 (H.264, plays everywhere) with ffmpeg, and GIF with Pillow.
 
-All writers take batches of images, hold no more than one of them, write under a temporary name and rename at the end,
-so that a video is whole or absent. Small images are enlarged by a whole factor; an odd side is made even by repeating
-its last row or column, because H.264's usual pixel format halves the colour resolution.
+All writers take batches of images, hold at most one in memory, write to a temporary name and rename it at the end, so
+that no partial video appears. Small images are enlarged by an integer factor; odd sides are made even by repeating the
+last row or column, because H.264's usual pixel format halves the colour resolution.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Own = TypeVar("Own", bound="VideoWriter")
 
 
 def upscale_factor(upscale: int | str, size: int) -> int:
-    """The whole factor that images of `size` pixels (longer side) are enlarged by: a number as it is, "auto" up to
-    256 pixels."""
+    """The integer factor by which images of `size` pixels (longer side) are enlarged: `upscale` itself, or with "auto"
+    as much as fits in 256 pixels."""
     if upscale == "auto":
         return max(1, WATCHABLE_PX // size)
     if not isinstance(upscale, int) or upscale < 1:
@@ -45,7 +45,7 @@ def upscale_factor(upscale: int | str, size: int) -> int:
 
 
 def check_writing(*, fps: float = 30.0, upscale: int | str = "auto", frames: str = "drop") -> None:
-    """UserError for options of `video_writers` that make no video."""
+    """UserError for invalid options of `video_writers`."""
     if not fps > 0:
         raise UserError(f"fps must be above 0, got {fps}.")
     upscale_factor(upscale, WATCHABLE_PX)
@@ -68,14 +68,14 @@ def video_frames(images: Tensor, *, upscale: int | str) -> Tensor:
 
 
 class VideoWriter:
-    """A context manager with `add(images)`; the file appears at `path` when the block ends without an error."""
+    """A context manager with `add(images)`; the file appears at `path` once the block ends without an error."""
 
     def __init__(self, path: str | Path, *, fps: float = 30.0, upscale: int | str = "auto") -> None:
         self.path, self.fps, self.upscale, self.num_frames = Path(path), fps, upscale, 0
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
 
     def add(self, images: Tensor) -> None:
-        """Append images (B, C, H, W), uint8 or float in [-1, 1]; all calls must bring the same size."""
+        """Append images (B, C, H, W), uint8 or float in [-1, 1], of the same size in all calls."""
         for frame in video_frames(images, upscale=self.upscale).numpy():
             self._append(frame)
             self.num_frames += 1
@@ -89,7 +89,7 @@ class VideoWriter:
             if kind is None and self.num_frames:
                 os.replace(self._temporary, self.path)
         except OSError as reason:
-            # What the writer says at its end explains best why a frame could not be written.
+            # The encoder's final message best explains why a frame could not be written.
             error = reason if kind is None or issubclass(kind, OSError) else error
         finally:
             self._temporary.unlink(missing_ok=True)
@@ -104,7 +104,7 @@ class VideoWriter:
 
 
 def find_ffmpeg() -> str:
-    """The path of an ffmpeg that writes H.264; UserError says what is lacking."""
+    """The path of an ffmpeg that writes H.264; UserError states what is missing."""
     advice = "install one (pip install imageio-ffmpeg), or name one in IMAGEIO_FFMPEG_EXE."
     try:
         path = imageio_ffmpeg.get_ffmpeg_exe()
@@ -119,7 +119,7 @@ def find_ffmpeg() -> str:
 class Mp4Writer(VideoWriter):
     """H.264 in yuv420p at constant quality, colours tagged BT.709."""
 
-    # x264's scale: 0 is lossless, 18 is taken as visually lossless, 51 is the worst.
+    # x264's scale: 0 is lossless, 18 counts as visually lossless, 51 is the worst.
     CRF = 18
     _COLOURS = ("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709",
                 "-color_primaries", "bt709", "-color_trc", "bt709")  # fmt: skip
@@ -136,7 +136,7 @@ class Mp4Writer(VideoWriter):
                        "-f", "rawvideo", "-pix_fmt", "rgb24", *size, "-i", "-",
                        "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(self.CRF), *self._COLOURS,
                        "-movflags", "+faststart", "-f", "mp4", str(self._temporary)]  # fmt: skip
-            # Not a pipe: nobody reads it while frames are written, and a full pipe would stop both sides.
+            # Not a pipe: it is not read while frames are written, and a full pipe would block both sides.
             self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in _finish)
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._messages)
         assert self._process.stdin is not None
@@ -145,7 +145,7 @@ class Mp4Writer(VideoWriter):
     def _finish(self) -> None:
         if self._process is None:
             return
-        with contextlib.suppress(BrokenPipeError):  # it died before; its own words follow
+        with contextlib.suppress(BrokenPipeError):  # it died earlier; its own message follows
             assert self._process.stdin is not None
             self._process.stdin.close()
         status = self._process.wait()
@@ -157,10 +157,10 @@ class Mp4Writer(VideoWriter):
 
 
 class GifWriter(VideoWriter):
-    """An endless GIF with a palette of its own for every frame, compressed one by one.
+    """A looping GIF with a separate palette for every frame, compressed one by one.
 
-    It counts hundredths of a second and players slow down below two of them: the rounding is spread over the frames,
-    and more than 50 frames a second play at 50.
+    GIF delays are in hundredths of a second, and players slow down below two of them: rounding is spread over the
+    frames, and anything above 50 frames per second plays at 50.
     """
 
     _file: BinaryIO | None = None
@@ -169,9 +169,9 @@ class GifWriter(VideoWriter):
         if self._file is None:
             self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed in _finish)
             size = struct.pack("<HH", frame.shape[1], frame.shape[0])
-            # Version, size, no global palette; then the extension that makes players repeat it for ever.
+            # Version, size, no global palette; then the extension that makes players loop forever.
             self._file.write(b"GIF89a" + size + b"\x70\x00\x00" + b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
-        # Pillow's default, median cut, gives rare colours away (the eyes of a cat); this one bounds the largest error.
+        # Pillow's default, median cut, loses rare colours (the eyes of a cat); this method bounds the largest error.
         indexed = Image.fromarray(frame).quantize(256, method=Image.Quantize.MAXCOVERAGE)
         begin, end = (round(index * 100 / self.fps) for index in (self.num_frames, self.num_frames + 1))
         milliseconds = 10 * max(2, end - begin)
@@ -184,7 +184,7 @@ class GifWriter(VideoWriter):
 
 
 class FrameFolder:
-    """Writes frame_00000.png, frame_00001.png, ... at their own size; what an older, longer video left goes."""
+    """Writes frame_00000.png, frame_00001.png, ... at original size; frames of an older, longer video are deleted."""
 
     def __init__(self, folder: str | Path) -> None:
         self.path, self.num_frames = ensure_folder(folder), 0
@@ -212,9 +212,9 @@ class FrameFolder:
 def video_writers(
     folder: Path, *, fps: float = 30.0, upscale: int | str = "auto", frames: str = "drop"
 ) -> Iterator[dict[str, VideoWriter | FrameFolder]]:
-    """Open the writers of video.mp4, video.gif and, with `frames` "keep", of frames/; all of them take `add(images)`.
+    """Open writers for video.mp4, video.gif and, with `frames` "keep", frames/; all of them take `add(images)`.
 
-    Where there is no ffmpeg for the mp4, a warning says so, and the others are written.
+    Without ffmpeg the mp4 is skipped with a warning.
     """
     check_writing(fps=fps, upscale=upscale, frames=frames)
     writers: dict[str, VideoWriter | FrameFolder] = {}
