@@ -1,4 +1,4 @@
-"""Checkpoints of other projects, read and written without running anything that a file contains."""
+"""Read and write checkpoints of other projects without executing anything a file contains."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from wplus.models.network import Network
 
 __all__ = ["read_foreign"]
 
-SAW = "wplus_saw"  # in a file that wplus wrote: the nets that taught its networks (`wplus.models.network.Network.saw`)
-LAYOUTS = (nvlabs, e4e, rosinality, junyanz)  # the first that recognises a file reads it: e4e's hold rosinality's
+SAW = "wplus_saw"  # key in files written by wplus: nets used to train the networks (`wplus.models.network.Network.saw`)
+LAYOUTS = (nvlabs, e4e, rosinality, junyanz)  # in order of precedence: e4e's files also look like rosinality's
 
 
 def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
     """Networks of another project's checkpoint by role (generator, discriminator, encoder), and metadata for JSON.
 
-    Content decides what a file is, not its name: an NVlabs pickle, or a torch file in NVlabs' or rosinality's layout or
-    of e4e, pSp and ReStyle, of pix2pix and CycleGAN. Raises UserError with the reason for anything else.
+    Files are recognised by content, not by name: an NVlabs pickle, or a torch file in the layout of NVlabs, rosinality,
+    e4e, pSp, ReStyle, pix2pix or CycleGAN. Raises UserError with the reason for anything else.
     """
     content = read_restricted(path)
     try:
@@ -33,10 +33,10 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
         for network in networks.values():
             network.saw = _saw(content)
         return networks, {"source": Path(path).name, **metadata}
-    except UserError as error:  # names in it are the file's; what refuses a size does not know of files
+    except UserError as error:  # size checks do not know the file: add its name
         where = "" if str(path) in str(error) else f"Cannot read '{path}': "
         raise UserError(printable(f"{where}{error}", 1000)) from error
-    except Exception as error:  # content of any shape can fail in any way
+    except Exception as error:  # malformed content can fail in any way
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
 

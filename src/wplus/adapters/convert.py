@@ -1,4 +1,4 @@
-"""Convert checkpoints between projects; `wplus convert --help` says into what."""
+"""Convert checkpoints between projects; `wplus convert --help` lists the formats."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from wplus.models.stylegan2 import Discriminator, Generator
 LAYOUTS = {"rosinality": rosinality, "nvlabs": nvlabs, "e4e": e4e}
 CLAMPS = ("keep", "drop")
 Written = tuple[Sequence[str], list[str]]
-"""Roles that were written, and remarks."""
+"""Roles that were written, and remarks about them."""
 
 
 def convert(
@@ -34,13 +34,13 @@ def convert(
 ) -> str:
     """Read `source`, write `target` atomically, and return a sentence about what was written.
 
-    A `target` without an ending, or with a slash behind it, is a folder. UserError when it cannot hold the networks.
+    A `target` without an extension, or with a trailing slash, is a folder. UserError if it cannot hold the networks.
 
     Args:
         layout: of a .pt file: rosinality, nvlabs or e4e.
         part: of the generator in an .onnx file: generator (z -> images) or synthesis (ws -> images).
-        psi: truncation, fixed in an .onnx file of the whole generator; 1 is without.
-        clamp: "drop" for networks without conv_clamp, which rosinality's and e4e's layout cannot hold.
+        psi: truncation, fixed in an .onnx file of the whole generator; 1 means none.
+        clamp: "drop" removes conv_clamp, which rosinality's and e4e's layout cannot hold.
         licence: for a folder's model card, an identifier as in "cc-by-4.0".
         metrics: for a folder's model card, the result.json of an evaluation.
     """
@@ -69,7 +69,7 @@ def convert(
 
 
 def _suffix(target: str | Path) -> str:
-    """What is written: .safetensors, .pt, .onnx, or "" for a folder."""
+    """The format of the target: .safetensors, .pt, .onnx, or "" for a folder."""
     suffix = Path(target).suffix.lower()
     if str(target).endswith(("/", os.sep)) or Path(target).is_dir():
         return ""
@@ -80,7 +80,7 @@ def _suffix(target: str | Path) -> str:
 
 
 def _drop_clamps(models: checkpoint.Models) -> list[str]:
-    """Put networks without a limit of their activations in the place of those with one; remarks about it."""
+    """Replace networks that clamp activations by ones that do not; returns remarks."""
     remarks = []
     for role, network in list(models.networks.items()):
         clamp = network.arguments.get("conv_clamp")
@@ -101,7 +101,7 @@ def _write_torch(target: Path, models: checkpoint.Models, layout: str) -> Writte
     if others or not networks:
         found = " and ".join(others) or ("a discriminator only" if layout == "e4e" else "an encoder only")
         raise UserError(f"Cannot write '{target}': the {layout} layout is for StyleGAN2, and the source has {found}.")
-    # What an encoder's training was told, where the source is of the same layout.
+    # Keep the training options of an encoder if the source has the same layout.
     is_theirs = layout == "e4e" and models.metadata.get("format") == "e4e"
     options = {"options": models.metadata.get("options", {})} if is_theirs else {}
     content = LAYOUTS[layout].export(**networks, **options)
@@ -117,7 +117,7 @@ def _write_torch(target: Path, models: checkpoint.Models, layout: str) -> Writte
 
 
 def _measured(path: str | Path) -> dict[str, Mapping[str, Any]]:
-    """The values in a result.json that came with a protocol."""
+    """The values in a result.json that have a protocol."""
     try:
         content = json.loads(Path(path).read_bytes())
         values = {name: entry for name, entry in content["values"].items() if isinstance(entry, dict)}

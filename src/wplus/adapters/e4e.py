@@ -1,8 +1,8 @@
 """Checkpoints of e4e, pSp and ReStyle ({state_dict, latent_avg, opts}) <-> an encoder of ours and its generator.
 
-Names, shapes and order of the encoder's tensors are the same in both; the decoder is rosinality's generator. What the
-tensors cannot say stands in `opts`: which encoder it is ("encoder_type"), whether its output is relative to the mean
-latent ("start_from_latent_avg"), and in e4e's, together with "global_step", how many deltas have been trained.
+Names, shapes and order of the encoder's tensors are the same in both; the decoder is rosinality's generator. `opts`
+holds what tensors do not show: the type of the encoder ("encoder_type"), whether its output is relative to the mean
+latent ("start_from_latent_avg"), and for e4e, together with "global_step", how many deltas have been trained.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from wplus.models.stylegan2 import Generator
 
 PREFIX = "encoder."
 PUBLISHED = {"input_size": 256, "w_dim": 512, "depth": 50}  # fixed in their code
-PROGRESSIVE_EVERY = 2000  # e4e's default steps between two deltas
+PROGRESSIVE_EVERY = 2000  # e4e's default number of steps between two deltas
 MAX_HALVINGS = 10
 
-# Their names of the encoders, ours, and the maps that the heads read (None: there are no heads).
+# Their names of the encoders -> our classes, and the maps that the heads read (None: there are no heads).
 TYPES: dict[str, tuple[type[Encoder], str | None]] = {
     "Encoder4Editing": (Encoder4Editing, "pyramid"),
     "GradualStyleEncoder": (GradualStyleEncoder, "pyramid"),
@@ -40,16 +40,16 @@ TYPES: dict[str, tuple[type[Encoder], str | None]] = {
 
 
 def recognises(content: object) -> bool:
-    """Whether `content` of a torch file looks like one with an encoder."""
+    """Whether `content` of a torch file looks like a checkpoint with an encoder."""
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     return isinstance(state, Mapping) and any(str(name).startswith(PREFIX) for name in state)
 
 
 def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
-    """Networks by role ("encoder", and "generator" where there is a decoder), and metadata; `origin` names the file.
+    """Networks by role ("encoder", and "generator" if there is a decoder), and metadata; `origin` names the file.
 
-    An encoder of a kind that we do not build is left out, and metadata says so. UserError names the tensor that is
-    missing, unknown or of another shape.
+    Encoders of unsupported types are skipped and noted in the metadata. UserError names the tensor that is missing,
+    unknown or of the wrong shape.
     """
     options = plain(content["opts"]) if isinstance(content.get("opts"), dict) else {}
     if rosinality.recognises(content):
@@ -83,9 +83,9 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
 def export(
     *, generator: Generator | None = None, encoder: Encoder | None = None, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Our networks as {state_dict, latent_avg, opts}, which the published code reads; `options` are further `opts`.
+    """Our networks as {state_dict, latent_avg, opts}, as read by the published code; `options` are further `opts`.
 
-    UserError unless both are there and of a kind that the published code can build.
+    UserError unless both are given and the published code can build them.
     """
     if generator is None or encoder is None:
         lacking = "generator" if generator is None else "encoder"
@@ -100,7 +100,7 @@ def export(
     stage, opts = int(encoder.stage), dict(options or {})
     for name in ("progressive_steps", "progressive_start"):
         opts.pop(name, None)
-    if stage < encoder.num_ws - 1:  # one step per delta: the layout says a stage in no other way
+    if stage < encoder.num_ws - 1:  # one step per delta, the only way the layout can express a stage
         opts["progressive_steps"], content["global_step"] = list(range(encoder.num_ws)), stage
     sizes = {"stylegan_size": generator.resolution, "output_size": generator.resolution, "n_styles": encoder.num_ws}
     sizes |= rosinality.budget(generator)
@@ -112,18 +112,18 @@ def export(
 
 
 def _kind(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
-    """Their name of the encoder: as stated, else by its tensors; e4e's and pSp's have the same ones."""
+    """Their name of the encoder: as stated, otherwise inferred from its tensors, which e4e and pSp share."""
     if options.get("encoder_type"):
         return str(options["encoder_type"])
     if "styles.0.linear.weight" not in tensors:
         return "BackboneEncoderUsingLastLayerIntoW" if "linear.weight" in tensors else "unknown"
     maps = "pyramid" if "latlayer1.weight" in tensors else "last"
-    encoder_class = GradualStyleEncoder if "learn_in_w" in options else Encoder4Editing  # an option of pSp's alone
+    encoder_class = GradualStyleEncoder if "learn_in_w" in options else Encoder4Editing  # an option that only pSp has
     return next(name for name, meant in TYPES.items() if meant == (encoder_class, maps))
 
 
 def _encoder(kind: str, tensors: Mapping[str, Tensor], given: Mapping[str, Any], origin: str) -> Encoder:
-    """The encoder with the file's weights; sizes other than those given are read off the tensors."""
+    """The encoder with the file's weights; sizes not given are inferred from the tensors."""
     encoder_class, maps = TYPES[kind]
     num_units = count(tensors, "body.{}.res_layer.0.weight")
     depths = {sum(units): depth for depth, units in UNITS.items()}
@@ -131,7 +131,7 @@ def _encoder(kind: str, tensors: Mapping[str, Tensor], given: Mapping[str, Any],
         raise UserError(f"{origin} has a backbone of {num_units} units; known are {', '.join(map(str, depths))}.")
     last = "linear.weight" if maps is None else "styles.0.linear.weight"
     arguments = {**given, "w_dim": len(entry(tensors, last, origin, kind=kind)), "depth": depths[num_units]}
-    if maps is not None:  # a head halves its map until one position is left
+    if maps is not None:  # each convolution of a head halves its map, down to one position
         side = 2 ** sum(f"styles.0.convs.{2 * i}.weight" in tensors for i in range(MAX_HALVINGS))
         arguments |= {"maps": maps, "input_size": side * STRIDES[0]}
     encoder = meta_init(encoder_class, arguments)
@@ -141,7 +141,7 @@ def _encoder(kind: str, tensors: Mapping[str, Tensor], given: Mapping[str, Any],
 
 
 def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator: Generator | None, origin: str) -> int:
-    """One style per head; without heads as many as the decoder has; without a decoder those of the stated size."""
+    """One style per head; without heads, as many as the decoder has; without a decoder, from the stated size."""
     num_heads = count(tensors, "styles.{}.linear.weight")
     if generator is not None and num_heads not in (0, generator.num_ws):
         styles = f"its decoder takes {generator.num_ws} styles"
@@ -159,7 +159,7 @@ def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator
 def _set_average(
     encoder: Encoder, average: object, options: Mapping[str, Any], generator: Generator | None, origin: str
 ) -> str:
-    """Fill the encoder's `latent_avg`; returns what metadata should say about it."""
+    """Fill the encoder's `latent_avg`; returns a note for the metadata."""
     if not options.get("start_from_latent_avg", True):
         return "zero, as the options say"
     if isinstance(average, Tensor):
@@ -176,9 +176,9 @@ def _set_average(
 
 
 def _set_stage(encoder: Encoder, global_step: object, options: Mapping[str, Any]) -> str:
-    """Fill the encoder's `stage`, the number of deltas in training at that step; returns what metadata should say."""
+    """Fill the encoder's `stage`, the number of deltas in training at that step; returns a note for the metadata."""
     last, start = encoder.num_ws - 1, options.get("progressive_start")
-    # When each delta joins: as listed, or the first and then every so many steps.
+    # Steps at which deltas are added: as listed, or a first one and then regular intervals.
     steps, every = options.get("progressive_steps"), options.get("progressive_step_every", PROGRESSIVE_EVERY)
     if not isinstance(steps, list) and isinstance(start, (int, float)) and isinstance(every, (int, float)):
         steps = [0, *(start + i * every for i in range(last))]
@@ -194,7 +194,7 @@ def _set_stage(encoder: Encoder, global_step: object, options: Mapping[str, Any]
 
 
 def _their_type(encoder: Encoder) -> str:
-    """Their name of this encoder, or the UserError that says why there is none."""
+    """Their name of this encoder; UserError with the reason if there is none."""
     maps = encoder.arguments.get("maps")
     found = [name for name, meant in TYPES.items() if meant == (type(encoder), maps)]
     if not found:
@@ -210,9 +210,9 @@ def _their_type(encoder: Encoder) -> str:
 
 
 def _their_average(generator: Generator, encoder: Encoder) -> tuple[Tensor, bool]:
-    """The file's one latent_avg, (num_ws, w_dim), or (1, w_dim) into W; and whether the encoder's output starts there.
+    """The file's single latent_avg, (num_ws, w_dim), or (1, w_dim) for W, and whether outputs are relative to it.
 
-    UserError when the generator's mean is another than the encoder's: the layout has no place for both.
+    UserError if the generator's mean differs from the encoder's: the layout has no place for both.
     """
     w_avg, rows = generator.mapping.w_avg.detach().cpu(), encoder.latent_avg.detach().cpu()
     starts = bool(rows.any())

@@ -1,7 +1,7 @@
-"""Guards against foreign files, which may try to fill the memory, overflow the stack, write to the terminal.
+"""Guards against malicious files, which may try to exhaust memory, overflow the stack, or write to the terminal.
 
-Every refusal becomes one printable sentence. What is made of a file is counted (`spend`), and the instructions of its
-pickles are looked through before any is run (`check_opcodes`).
+Every refusal becomes one printable sentence. Memory allocated for a file is counted (`spend`), and the instructions of
+its pickles are checked before any is executed (`check_opcodes`).
 """
 
 import io
@@ -18,7 +18,7 @@ File = io.BufferedIOBase
 
 
 class Refused(Exception):
-    """Something that a restricted file must not hold; the message names it."""
+    """Raised for content that is not allowed in a foreign file; the message names it."""
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -28,7 +28,7 @@ def printable(text: str, limit: int = 200) -> str:
 
 @contextmanager
 def refusals(path: str | Path) -> Iterator[None]:
-    """Inside, whatever goes wrong with a file becomes a UserError that names the file and the offender."""
+    """Within the block, any error with a file becomes a UserError that names the file and the cause."""
     try:
         yield
     except Refused as refused:
@@ -43,15 +43,15 @@ def refusals(path: str | Path) -> Iterator[None]:
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 
-MAX_GROWTH = 4  # bytes that are made from a file, in multiples of its size; an honest one needs 2
-SMALL = 2**20  # bytes, which a file of any size may need
+MAX_GROWTH = 4  # bytes allocated for a file, in multiples of its size; a benign one needs 2
+SMALL = 2**20  # bytes allowed for files of any size
 ENTRY = 100  # bytes of an entry in a set, dict or tuple
-_memory: ContextVar[list[int]] = ContextVar("memory")  # size of the file, bytes that may still be made from it
+_memory: ContextVar[list[int]] = ContextVar("memory")  # size of the file, bytes that may still be allocated for it
 
 
 @contextmanager
 def memory_limit(size: int) -> Iterator[None]:
-    """Inside, all that is made counts for one file of `size` bytes."""
+    """Within the block, all allocations count towards one file of `size` bytes."""
     token = _memory.set([size, MAX_GROWTH * size + SMALL])
     try:
         yield
@@ -60,7 +60,7 @@ def memory_limit(size: int) -> Iterator[None]:
 
 
 def spend(num_bytes: int) -> None:
-    """Count bytes that are about to be made; Refused when the file cannot mean so many."""
+    """Count bytes about to be allocated; raises Refused if they exceed what the file can plausibly contain."""
     memory = _memory.get()
     memory[1] -= num_bytes
     if memory[1] < 0:
@@ -70,15 +70,15 @@ def spend(num_bytes: int) -> None:
 # --- instructions of pickles ------------------------------------------------------------------------------------------
 
 PUTS, GETS = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
-MAX_INSTRUCTIONS = 500_000  # beside one per BYTES_EACH of the file: every object takes memory, even an empty one
+MAX_INSTRUCTIONS = 500_000  # plus one per BYTES_EACH of the file: every object takes memory, even an empty one
 BYTES_EACH = 50
-MAX_DEPTH = 100  # of tuples within tuples, whose hash is computed on C's stack: 200,000 crash Python
+MAX_DEPTH = 100  # of nested tuples, whose hash recurses on the C stack: 200,000 crash Python
 
 
 def check_opcodes(file: File) -> None:
-    """Refused for what would fill the memory, overflow the stack, or get round the reader's list of names.
+    """Raise Refused for instructions that would exhaust memory, overflow the stack, or bypass the list of names.
 
-    Looks at one pickle, from the file's position on, and goes back there. Nothing is run.
+    Scans one pickle from the file's current position and restores it. Nothing is executed.
     """
     start, nesting = file.tell(), _Nesting()
     size = file.seek(0, io.SEEK_END)
@@ -87,19 +87,19 @@ def check_opcodes(file: File) -> None:
     for num, (opcode, argument, _) in enumerate(instructions):
         if num >= MAX_INSTRUCTIONS + size // BYTES_EACH:
             raise Refused(f"more than {num} instructions in a file of {size} bytes")
-        if opcode.name in PUTS and argument > num:  # as many places are made at once
+        if opcode.name in PUTS and argument > num:  # that many slots are allocated at once
             raise Refused(f"a memo of {argument} entries after {num} instructions")
-        if opcode.name.startswith("EXT"):  # what this process has once fetched by a number, no reader is asked for
+        if opcode.name.startswith("EXT"):  # cached extensions bypass find_class
             raise Refused(f"the extension code {argument}")
         nesting.follow(opcode, argument)
     file.seek(start)
 
 
 class _Nesting:
-    """How many tuples there are, one within another, in each value on the unpickler's stack and in its memo.
+    """Tracks the nesting depth of tuples for each value on the unpickler's stack and in its memo.
 
-    Whatever is made of other values, by a call say, is taken to hold the deepest of them. A list that grows after it
-    went into the memo may hold a deeper one, but has no hash.
+    A value made from others, such as the result of a call, is assumed to contain the deepest of them. A list that grows
+    after it was memoised may contain a deeper one, but lists are not hashed.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class _Nesting:
         self._memo: dict[int, int] = {}
 
     def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Do to the depths what an instruction does to the values."""
+        """Apply the effect of an instruction on values to their depths."""
         name, depth = opcode.name, max(self._popped(opcode), default=0)
         if name in GETS:
             depth = self._memo.get(argument, 0)
@@ -121,7 +121,7 @@ class _Nesting:
 
     def _popped(self, opcode: pickletools.OpcodeInfo) -> list[int]:
         taken, popped = list(opcode.stack_before), []
-        if pickletools.markobject in taken:  # all down to the last mark
+        if pickletools.markobject in taken:  # everything down to the last mark
             del taken[taken.index(pickletools.markobject) :]
             while (depth := self._stack.pop()) is not None:
                 popped.append(depth)

@@ -1,6 +1,6 @@
-"""Models on Hugging Face's hub: a folder of ours (`wplus.adapters.model_folder`), downloaded once and uploaded.
+"""Download models from Hugging Face's hub and upload them, as folders of `wplus.adapters.model_folder`.
 
-HF_ENDPOINT names another hub, HF_TOKEN the account; downloads are kept in the hub's own cache (HF_HOME).
+HF_ENDPOINT selects another hub, HF_TOKEN the account; downloads are kept in the hub's own cache (HF_HOME).
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from wplus.errors import UserError
 
 
 def downloaded(name: str) -> Path:
-    """The folder of USER/NAME, or USER/NAME@REVISION; UserError where there is no such model, or no network."""
+    """The folder of USER/NAME, or USER/NAME@REVISION; UserError if there is no such model, or no network."""
     from huggingface_hub import hf_hub_download  # slow to import, needed here only
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -37,7 +37,7 @@ def uploaded(
     models: Models, name: str, *, licence: str | None = None, metrics: Mapping[str, Mapping[str, Any]] | None = None,
     private: bool | None = None, token: str | None = None, message: str = "Upload a model of wplus",
 ) -> str:  # fmt: skip
-    """Write a model to USER/NAME on the hub, which is made where it is not there; returns its address.
+    """Upload a model to USER/NAME on the hub, created if missing; returns its address.
 
     `licence` and `metrics` go into the model card, see `model_folder.model_card`.
     """
@@ -53,7 +53,7 @@ def uploaded(
 
 
 def _endpoint() -> str | None:
-    """Read now: the library reads its variable when it is imported."""
+    """Read HF_ENDPOINT at call time: the library only reads it when imported."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
@@ -63,6 +63,6 @@ def _one_sentence(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # a name that is none, no account, no network: in the client's words, which are many
+    except Exception as error:  # invalid name, no account, no network: the client's messages are long
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UserError(f"{what}: {lines[0].rstrip('.') if lines else type(error).__name__}.") from error

@@ -1,8 +1,8 @@
 """Checkpoints of pix2pix and CycleGAN in PyTorch (`latest_net_G.pth`, `latest_net_D_A.pth`): a plain state dict each.
 
-Their layers are numbered as they stand in a Sequential; which network it is, and of what size, names and shapes say.
-What they do not say: dropout of the U-Net (`dropout` is 0 here), and the padding of the residual blocks, which is
-reflection unless the numbers say that there is none.
+Layers are numbered by their position in a Sequential; the type and size of the network follow from names and shapes.
+They do not show the dropout of the U-Net (`dropout` is 0 here) or the padding of the residual blocks, which is assumed
+to be reflection unless the numbering rules that out.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from wplus.models.translation.unet import UNet
 
 UNET, RESNET, PATCH, PIXEL = "model.model.0.weight", "model.1.weight", "model.0.weight", "net.0.weight"
 MARKS = {UNET: 4, RESNET: 7, PATCH: 4, PIXEL: 1}
-"""The first convolution of each network -> the side of its kernel."""
-PARALLEL = "module."  # in front of all names of a network on several GPUs
+"""The first convolution of each network -> its kernel size."""
+PARALLEL = "module."  # prefix of all names of a network trained on several GPUs
 COUNTER = "num_batches_tracked"
 STATISTICS = ("running_mean", "running_var")
 Layout = dict[str, str]
-"""Our modules -> theirs."""
+"""Names of our modules -> theirs."""
 
 
 def recognises(content: object) -> bool:
@@ -35,7 +35,7 @@ def recognises(content: object) -> bool:
 
 
 def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
-    """The network by its role, and metadata; UserError names a tensor that is missing, unknown or of another shape."""
+    """The network by role, and metadata; UserError names a tensor that is missing, unknown or of the wrong shape."""
     tensors = _tensors(content)
     first = _first(tensors)
     assert first is not None, "ask `recognises` first"
@@ -58,7 +58,7 @@ def _first(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Tensors under our names; those that we have no name for keep theirs, and are refused."""
+    """Tensors under our names; those without one keep theirs and are refused later."""
     ours = {theirs: own for own, theirs in layout.items()}
     renamed = {}
     for name, tensor in tensors.items():
@@ -72,7 +72,7 @@ def _renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]
 
 
 def _norm(tensors: Mapping[str, Tensor], conv: str, norm: str) -> NormKind:
-    """The normalisation behind a convolution: batch norm has tensors, instance norm leaves the convolution its bias."""
+    """The normalisation after a convolution: batch norm has tensors; with instance norm the convolution has a bias."""
     if f"{norm}.weight" in tensors:
         return "batch"
     return "instance" if f"{conv}.bias" in tensors else "none"
@@ -138,7 +138,7 @@ def _resnet(tensors: dict[str, Tensor], origin: str) -> tuple[Network, Layout]:
 
 
 def _num_downs(tensors: Mapping[str, Tensor]) -> int:
-    """Convolutions behind the first that double the maps."""
+    """Number of convolutions after the first that double the feature maps."""
     num, width = 0, len(tensors[RESNET])
     while (conv := tensors.get(f"model.{4 + 3 * num}.weight")) is not None and conv.shape[0] == 2 * width:
         num, width = num + 1, 2 * width
@@ -146,7 +146,7 @@ def _num_downs(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _second_conv(tensors: Mapping[str, Tensor], start: int, num_blocks: int, origin: str) -> int:
-    """The number of a block's second convolution: 5, or 6 behind dropout."""
+    """The index of a block's second convolution: 5, or 6 with dropout before it."""
     if not num_blocks:
         raise UserError(f"{origin}: it has no residual blocks (model.{start}.conv_block); at least one is read.")
     block = f"model.{start}.conv_block"
@@ -160,7 +160,7 @@ def _second_conv(tensors: Mapping[str, Tensor], start: int, num_blocks: int, ori
 
 def _patch(tensors: dict[str, Tensor], origin: str) -> tuple[Network, Layout]:
     prefix, is_pixel = ("net", True) if PIXEL in tensors else ("model", False)
-    num = 0  # convolutions behind the first with a normalisation of their own
+    num = 0  # convolutions after the first
     while f"{prefix}.{2 + 3 * num}.weight" in tensors:
         num += 1
     num -= 1  # the last of them makes the logits

@@ -1,7 +1,7 @@
 """A model as a folder for Hugging Face's hub: config.json, model.safetensors, and a model card (README.md).
 
-`wplus.load` reads it. The weights are our ordinary file, which describes itself; config.json says the same for whoever
-looks without opening it.
+`wplus.load` reads it. The weights are an ordinary, self-describing file of ours; config.json repeats its description
+for readers that do not open it.
 """
 
 import os
@@ -68,10 +68,10 @@ def write(
     licence: str | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool:
-    """Write the folder `target`; returns whether a model card that was there is kept.
+    """Write the folder `target`; returns whether an existing model card is kept.
 
-    A new folder appears whole or not at all. In one that holds a model the files are replaced one by one, weights
-    first: what a reader finds in between is the old model or the new one. UserError for a folder with other things.
+    A new folder is created atomically. In an existing model folder the files are replaced one by one, weights first, so
+    that readers find either the old or the new model. UserError for a folder with other contents.
     `licence` and `metrics` are those of `model_card`.
     """
     folder = Path(target)
@@ -96,7 +96,7 @@ def write(
 
 
 def _require_free(folder: Path) -> None:
-    """A README.md of something else must not be taken for a model card, nor its neighbours for a model."""
+    """UserError unless the folder is new, empty or a model: an unrelated README.md must not pass for a model card."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"Cannot write the folder '{folder}': a file of this name is there.")
     visible = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
@@ -110,7 +110,7 @@ def _require_free(folder: Path) -> None:
 def model_card(
     name: str, models: checkpoint.Models, *, licence: str | None, metrics: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """The card as Markdown with the header that the hub reads; what nobody has said is named as unknown.
+    """The card as Markdown, with the header that the hub reads; missing information is stated as unknown.
 
     `licence` is an identifier as in "cc-by-4.0"; `metrics` are the values of an evaluation's result.json by name.
     """
@@ -182,7 +182,7 @@ def _table(content: object) -> str:
 
 
 def _flat(content: object, prefix: str = "") -> list[tuple[str, Any]]:
-    """A row per entry, those of inner mappings by dotted names."""
+    """One row per entry, with dotted names for nested mappings."""
     if not isinstance(content, dict):
         return [(prefix.rstrip("."), content)]
     return [row for name, value in content.items() for row in _flat(value, f"{prefix}{name}.")]
@@ -201,12 +201,12 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _word(text: object) -> str:
-    """A name for YAML and code: one line without quotes and brackets."""
+    """Sanitise a name for YAML and code: one line without quotes and brackets."""
     kept = "".join(char for char in str(text) if char.isalnum() or char in " ._-+")
     return kept.strip()[:100] or "unnamed"
 
 
 def _cell(text: object) -> str:
-    """One line of a table, at most 500 characters, that begins no column, tag or link of its own."""
+    """Sanitise text for a table cell: one line of at most 500 characters that starts no column, tag or link."""
     line = " ".join(str(text).split())[:500]
     return "".join("\\" + char if char in "|<>[]`" else char for char in line if char.isprintable())

@@ -1,9 +1,9 @@
 """NVlabs' StyleGAN2 (stylegan2-ada-pytorch and the StyleGAN2 networks of stylegan3) <-> ours.
 
-Parameter names are the same. Theirs also store the resampling filter with every layer, which ours has built in. Two
+Parameter names are the same. Theirs also store the resampling filter with every layer, which is built into ours. Two
 forms are read: the `.pkl` of their trainer, {G, D, G_ema, augment_pipe, training_set_kwargs} with persistent objects,
 and a dict of state dicts under the same names ("G_ema", "D", ...), with or without the constructors' arguments
-("G_kwargs", "D_kwargs"); sizes come from the shapes. The second form is what `export` makes.
+("G_kwargs", "D_kwargs"); sizes are inferred from shapes. `export` writes the second form.
 """
 
 import math
@@ -23,10 +23,10 @@ from wplus.models.layers import block_resolutions
 from wplus.models.network import Network, meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
-GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
+GENERATORS = ("G_ema", "G")  # in order of preference: the average of the weights first
 FILTER = "resample_filter"
-WHOLE_BATCH = 2**30  # images in a group, of which a batch never has more
-# Constructor arguments, at any depth, that change the function without showing in a name or shape.
+WHOLE_BATCH = 2**30  # group size that no batch exceeds
+# Constructor arguments, at any depth, that change the function without affecting names or shapes.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
 
 
@@ -50,7 +50,7 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
             metadata |= {"generator": name, "w_avg": average}
         if parts.get("D"):
             networks["discriminator"] = _discriminator(*_opened(parts, "D", origin), f"{origin}, D")
-    except UserError as error:  # classes say what a network is instead
+    except UserError as error:  # add the classes of networks that are not StyleGAN2
         part = parts[name] if name and "generator" not in networks else parts["D"]
         others = sorted({module.class_name[:60] for _, module in islice(_walk(part), MAX_MODULES)} - CLASSES)
         raise UserError(f"{error} Its classes {', '.join(others)} are not StyleGAN2's.") if others else error from None
@@ -60,7 +60,7 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
 
 
 def export(*, generator: Generator | None = None, discriminator: Discriminator | None = None) -> dict[str, Any]:
-    """Our networks as state dicts under NVlabs' names, resampling filters included, with their constructors' arguments.
+    """Our networks as state dicts under NVlabs' names, with resampling filters and their constructors' arguments.
 
     `G_kwargs` and `D_kwargs` are for `training.networks_stylegan2` of NVlabs' stylegan3 repository.
     """
@@ -77,7 +77,7 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
 
 
 def _split(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The networks in `content`, also where names are flat ("G_ema.synthesis.b4.const") or those of one network."""
+    """The networks in `content`, also if names are flat ("G_ema.synthesis.b4.const") or those of a single network."""
     if "synthesis.b4.const" in content:
         return {"G_ema": content}
     if "b4.fc.weight" in content:
@@ -93,7 +93,7 @@ def _split(content: Mapping[str, Any]) -> dict[str, Any]:
 def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and constructor's arguments of one network.
 
-    Defaults are not among the arguments, and that of the clamp has changed: where layers say theirs, it is that.
+    Arguments do not include defaults, and that of the clamp has changed, so values stored in layers take precedence.
     """
     part, here = parts[name], f"{origin}, {name}"
     if isinstance(part, Persistent):
@@ -111,7 +111,7 @@ def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str,
 
 
 def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:
-    """Arguments with those of inner modules ("synthesis_kwargs", "mapping_kwargs", ...) beside the outer ones."""
+    """Arguments merged with those of inner modules ("synthesis_kwargs", "mapping_kwargs", ...)."""
     flat: dict[str, Any] = {}
     for name, value in (kwargs or {}).items():
         is_inner = str(name).endswith("_kwargs") and depth > 0
@@ -121,19 +121,19 @@ def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:
 
 # --- trees of persistent modules --------------------------------------------------------------------------------------
 
-MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4
-MAX_NAME = 200  # characters, which every tensor in a module repeats; StyleGAN2 has 30
-MAX_MODULES = 500  # whose classes are named; StyleGAN2 at 1024 px has fewer than 100
+MAX_DEPTH = 10  # of nested modules; StyleGAN2 has 4
+MAX_NAME = 200  # characters of a dotted name, repeated by every tensor in a module; StyleGAN2 has 30
+MAX_MODULES = 500  # modules whose classes are named; StyleGAN2 at 1024 px has fewer than 100
 CLASSES = {
     *("Generator", "MappingNetwork", "SynthesisNetwork", "SynthesisBlock", "SynthesisLayer", "ToRGBLayer"),
     *("Discriminator", "DiscriminatorBlock", "DiscriminatorEpilogue", "MinibatchStdLayer"),
     *("FullyConnectedLayer", "Conv2dLayer"),
 }
-UNCLAMPED = ("skip", "b4.fromrgb")  # layers that have no limit of their activations, in theirs and in ours
+UNCLAMPED = ("skip", "b4.fromrgb")  # layers without clamp, in theirs and in ours
 
 
 def _walk(root: object) -> Iterator[tuple[str, Persistent]]:
-    """Each module of a tree once, by its dotted name with a dot behind; not much deeper than StyleGAN2 is."""
+    """Each module of a tree once, with its dotted name plus a trailing dot; not much deeper than StyleGAN2."""
     seen: set[int] = set()
     stack = [("", root)]
     while stack:
@@ -148,7 +148,7 @@ def _walk(root: object) -> Iterator[tuple[str, Persistent]]:
 
 
 def module_tensors(root: Persistent, origin: str) -> dict[str, Tensor]:
-    """Parameters and buffers of a persistent module and all within it, each once, by their dotted names."""
+    """Parameters and buffers of a persistent module and its submodules, each once, by dotted name."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in _walk(root):
         if prefix.count(".") > MAX_DEPTH or len(prefix) > MAX_NAME:
@@ -160,7 +160,7 @@ def module_tensors(root: Persistent, origin: str) -> dict[str, Tensor]:
 
 
 def clamp_of_layers(root: Persistent, origin: str) -> dict[str, Any]:
-    """{"conv_clamp": the limit of all layers}, or {} where they say none; UserError where they disagree."""
+    """{"conv_clamp": the clamp of all layers}, or {} if they do not store it; UserError if they disagree."""
     modules = ((prefix.removesuffix("."), module.state) for prefix, module in _walk(root))
     clamps = {name: state["conv_clamp"] for name, state in modules if "conv_clamp" in state}
     limits = {name: clamp for name, clamp in clamps.items() if not name.endswith(UNCLAMPED)}
@@ -206,10 +206,10 @@ def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: s
     channels = {res: entry(tensors, f"b{res}.conv1.weight", origin).shape[1] for res in resolutions}
     channels[4] = len(entry(tensors, "b4.fc.weight", origin))
     has_mapping = "mapping.embed.weight" in tensors
-    # Which blocks there are, whatever the arguments say: residual, plain, or plain ones that all read the image.
+    # Type of the blocks, inferred from tensors rather than arguments: residual, plain, or plain with image inputs.
     plain_blocks = "skip" if "b4.fromrgb.weight" in tensors else "orig"
     architecture = "resnet" if f"b{resolutions[-1]}.skip.weight" in tensors else plain_blocks
-    group = _stated(kwargs, "mbstd_group_size", 4, origin, whole=True)  # None is theirs for the whole batch
+    group = _stated(kwargs, "mbstd_group_size", 4, origin, whole=True)  # theirs is None for the whole batch
     arguments = {
         "resolution": resolutions[-1],
         "c_dim": tensors["mapping.embed.weight"].shape[1] if has_mapping else 0,
@@ -226,7 +226,7 @@ def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: s
 
 
 def _stated(kwargs: Mapping[str, Any], name: str, default: object, origin: str, *, whole: bool = False) -> Any:
-    """An argument that tensors do not show, a positive number or None."""
+    """An argument that cannot be inferred from tensors, a positive number or None."""
     value = kwargs.get(name, default)
     if value is not None and not (type(value) in ((int,) if whole else (int, float)) and 0 < value < math.inf):
         kind = "integer" if whole else "number"
@@ -245,7 +245,7 @@ def _resolutions(tensors: Mapping[str, Tensor], pattern: str, origin: str, *, fi
 
 
 def _with_filters(network: nn.Module) -> dict[str, Tensor]:
-    """State dict plus the filters that NVlabs' modules register: one per convolution and one per block."""
+    """State dict plus the filters registered by NVlabs' modules: one per convolution and one per block."""
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     names = [name for name in state if not name.startswith("mapping.")]
     owners = {name.rpartition(".")[0] for name in names if state[name].ndim == 4 and "torgb" not in name}
@@ -255,7 +255,7 @@ def _with_filters(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _kwargs(network: Generator | Discriminator, **further: Any) -> dict[str, Any]:
-    """The arguments of their constructor."""
+    """The arguments for their constructor."""
     own = network.arguments
     same = ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max", "architecture", "conv_clamp")
     kwargs: dict[str, Any] = {name: own[name] for name in same if name in own}

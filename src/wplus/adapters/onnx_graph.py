@@ -1,6 +1,6 @@
-"""Our generators as ONNX graphs, which run without Python: z -> images, or ws -> images; the batch size is free.
+"""Export generators as ONNX graphs, which run without Python: z -> images, or ws -> images, with dynamic batch size.
 
-Noise is the stored one, so that a graph is a function of its inputs; truncation is fixed when the graph is written.
+Noise is the stored one, so that graphs are deterministic; truncation is fixed at export.
 """
 
 import json
@@ -24,7 +24,7 @@ OPSET = 18  # of 2022; runtimes read older graphs, not newer ones
 
 
 class _Graph(nn.Module):
-    """z (N, z_dim), and c (N, c_dim) for a conditional generator -> images; of the synthesis ws -> images."""
+    """z (N, z_dim), and c (N, c_dim) for a conditional generator -> images; for the synthesis, ws -> images."""
 
     def __init__(self, network: nn.Module, **options: Any) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Graph(nn.Module):
 
 
 def _examples(generator: GeneratorNetwork, part: Part) -> dict[str, Tensor]:
-    """Inputs of a batch of two: one would be taken for a size that never varies."""
+    """Example inputs with batch size two: a size of one would be treated as constant."""
     if part == "synthesis":
         return {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
     examples = {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0))}

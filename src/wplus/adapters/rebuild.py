@@ -1,4 +1,4 @@
-"""From tensors under known names to our networks: sizes are read off the shapes, and whatever does not fit is named."""
+"""Rebuild networks from tensors with known names: sizes are inferred from shapes, mismatches are reported by name."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,8 @@ MISSING = "is missing; only complete {} networks are read"
 def channel_budget(channels: Mapping[int, int], origin: str, *, stated: Mapping[str, Any]) -> dict[str, int]:
     """`channel_base` and `channel_max` with min(channel_base // r, channel_max) == channels[r] at every resolution r.
 
-    Several may do: those that the file states, the published ones, the smallest, in this order. UserError when none do.
+    If several fit, those stated in the file, published ones, and the smallest are preferred in this order. UserError if
+    none fit.
     """
     smallest = max(res * num for res, num in channels.items()), max(channels.values())
     for base, maximum in [(stated.get("channel_base"), stated.get("channel_max")), *PUBLISHED_BUDGETS, smallest]:
@@ -36,9 +37,9 @@ def channel_budget(channels: Mapping[int, int], origin: str, *, stated: Mapping[
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind: str = "StyleGAN2") -> None:
-    """Give `network` the `tensors`, all of them and nothing else; UserError names the first that does not fit.
+    """Load exactly the `tensors` into `network`; UserError names the first that does not fit.
 
-    A network without memory of its own takes the tensors themselves. `kind` is what the error calls the network.
+    A network on the meta device takes the tensors themselves. `kind` is the name of the network in the error.
     """
     own = network.state_dict()
     _refuse(sorted(set(tensors) - set(own)), origin, f"is not part of {kind}")
@@ -53,24 +54,24 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind
 
 
 def entry(tensors: Mapping[str, Tensor], name: str, origin: str, *, kind: str = "StyleGAN2") -> Tensor:
-    """`tensors[name]`, or a UserError that says that it is missing."""
+    """`tensors[name]`; UserError if it is missing."""
     if name not in tensors:
         _refuse([name], origin, MISSING.format(kind))
     return tensors[name]
 
 
 def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, without it."""
+    """The tensors whose names start with the prefix, which is removed."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def refuse_shape(name: str, tensor: Tensor, expected: object, origin: str) -> NoReturn:
-    """Raise the UserError about a tensor of another shape than `expected`."""
+    """Raise a UserError about a tensor whose shape is not `expected`."""
     raise UserError(f"{origin}: '{name}' has the shape {tuple(tensor.shape)}, where {expected} was expected.")
 
 
 def count(tensors: Iterable[str], pattern: str) -> int:
-    """How many of pattern.format(0), pattern.format(1), ... are there without a gap."""
+    """Number of consecutive names pattern.format(0), pattern.format(1), ... in `tensors`."""
     names, num = set(tensors), 0
     while pattern.format(num) in names:
         num += 1
@@ -78,13 +79,13 @@ def count(tensors: Iterable[str], pattern: str) -> int:
 
 
 def resampling_kernel(gain: float = 1.0) -> Tensor:
-    """StyleGAN2's filter as the projects store it: the outer product of [1, 3, 3, 1], its sum `gain`; (4, 4)."""
+    """StyleGAN2's filter as stored by other projects: the outer product of [1, 3, 3, 1] with sum `gain`; (4, 4)."""
     taps = torch.tensor(FIR_TAPS, dtype=torch.float32)
     return torch.outer(taps, taps) * (gain / float(taps.sum()) ** 2)
 
 
 def require_kernel(name: str, kernel: Tensor, gain: float, origin: str) -> None:
-    """UserError unless a stored filter is the one that our networks have built in."""
+    """UserError unless a stored filter is the one built into our networks."""
     expected = resampling_kernel(gain)
     if kernel.shape != expected.shape or not torch.allclose(kernel.float(), expected, atol=1e-6):
         raise UserError(f"{origin}: '{name}' is another resampling filter than [1, 3, 3, 1].")
@@ -92,7 +93,7 @@ def require_kernel(name: str, kernel: Tensor, gain: float, origin: str) -> None:
 
 @torch.no_grad()
 def estimate_average(generator: Generator) -> str:
-    """Set `w_avg`, which the file lacks, to the mean w of 10,000 random z (and classes) of seed 0; says so in words."""
+    """Set `w_avg`, which the file lacks, to the mean w of 10,000 random z (and classes) of seed 0; returns a note."""
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(NUM_AVERAGED, generator.z_dim, generator=rng)
     classes = torch.randint(max(generator.c_dim, 1), (NUM_AVERAGED,), generator=rng)
@@ -102,9 +103,9 @@ def estimate_average(generator: Generator) -> str:
 
 
 def plain(value: object) -> Any:
-    """What JSON can hold of `value` (options of a training run, say); other things become their names.
+    """Convert `value` (such as options of a training run) to plain JSON values; other objects become their names.
 
-    Of what is nested deeper or larger than options are, as in a file that wants to fill the memory, the rest is "...".
+    Anything nested deeper or larger than options would be, as in a malicious file, is cut off with "...".
     """
     return _plain(value, iter(range(MAX_OPTIONS)), MAX_DEPTH)
 

@@ -1,9 +1,9 @@
-"""Pickles and torch files of other projects, read without importing or running anything that they name or contain.
+"""Read pickles and torch files of other projects without importing or executing anything they name or contain.
 
-A pickle is a program. Of the functions it may call, this reader knows a short list, each replaced by one of our own
+A pickle is a program. This reader knows a short list of the functions it may call, each replaced by one of our own
 (`safe_globals`) that rebuilds numbers, tensors, arrays and plain containers. Any other name is refused, and its call
-with it. A file fills no more memory than a few times its own size, and a hundred megabytes (`guards`): no record of a
-zip is unpacked, and no storage has more numbers than the file.
+with it. Memory is limited to a few times the size of the file plus a hundred megabytes (`guards`): compressed zip
+records are refused, and no storage may have more numbers than the file.
 """
 
 import io
@@ -25,14 +25,14 @@ from wplus.adapters.guards import File, Refused, check_opcodes, memory_limit, pr
 from wplus.adapters.safe_globals import ALLOWED, DTYPES, Leaf, Persistent, SafeFunction
 
 Storages = Callable[[Any], Leaf]
-"""Persistent id -> the storage, a vector."""
+"""Persistent id -> storage, as a vector."""
 
 
 def read_restricted(path: str | Path) -> Any:
-    """Content of a pickle, or of a file that `torch.save` wrote.
+    """Content of a pickle, or of a file written by `torch.save`.
 
-    Plain containers, numbers, strings, tensors on the CPU, numpy arrays and `Persistent` records. UserError when the
-    file is neither, or names a class or function that such content does not need; the message holds the name.
+    Plain containers, numbers, strings, tensors on the CPU, numpy arrays and `Persistent` records. UserError if the file
+    is neither, or names a class or function that such content does not need; the message includes the name.
     """
     with refusals(path), open(path, "rb") as file, memory_limit(os.fstat(file.fileno()).st_size):
         start = file.read(32)
@@ -46,14 +46,14 @@ def as_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _unwrapped(value: object, done: dict[int, tuple[Any, Any]]) -> Any:
-    """Replace leaves by what they hold, in place where possible; `done` guards against cycles and shared parts."""
+    """Replace leaves by their values, in place where possible; `done` handles cycles and shared parts."""
     if isinstance(value, Leaf):
         return value.value
     if not isinstance(value, (dict, list, tuple, Persistent)):
         return value
     if id(value) in done:
         return done[id(value)][1]
-    done[id(value)] = (value, value)  # keeps the value alive, or its id could be given away
+    done[id(value)] = (value, value)  # keeps the value alive, or its id could be reused
     if isinstance(value, dict):
         value.update({key: _unwrapped(item, done) for key, item in value.items()})
     elif isinstance(value, list):
@@ -69,7 +69,7 @@ def _unwrapped(value: object, done: dict[int, tuple[Any, Any]]) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Python's unpickler, which resolves every name by `find_class`; ours knows `GLOBALS` and nothing else."""
+    """Python's unpickler, which resolves every name with `find_class`; this one only knows `GLOBALS`."""
 
     def __init__(self, file: File, storages: Storages | None) -> None:
         super().__init__(file, encoding="latin1")
@@ -87,13 +87,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load(file: File, storages: Storages | None = None) -> Any:
-    """The pickle at the file's position; `storages` are those that its persistent ids stand for."""
+    """Load the pickle at the file's position; `storages` resolves its persistent ids."""
     check_opcodes(file)
     return _Unpickler(file, storages).load()
 
 
 def _storage_within(payload: bytes) -> Leaf:
-    """A storage within a pickle is a torch file of its own."""
+    """Read a storage embedded in a pickle, which is a torch file itself."""
     spend(len(payload))
     if not _is_torch(payload[:32]):
         raise Refused(f"a storage of its own making ({_offence(payload)})")
@@ -104,7 +104,7 @@ def _storage_within(payload: bytes) -> Leaf:
 
 
 def _offence(payload: bytes) -> str:
-    """What another pickle in the place of a storage would have called, for the refusal."""
+    """What a pickle in place of a storage would have called, for the error message."""
     try:
         return f"a {type(_load(io.BytesIO(payload))).__name__}"
     except Refused as refused:
@@ -119,19 +119,19 @@ GLOBALS = ALLOWED | {("torch.storage", "_load_from_bytes"): SafeFunction(_storag
 
 ZIP_MAGIC = b"PK\x03\x04"
 ROW_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number
-FRAME = re.compile(rb"\x95.{8}", re.DOTALL)  # what pickle's protocols from 4 on begin with
-LOCAL_HEADER, NAME_LENGTHS = 30, slice(26, 30)  # bytes before a record in a zip; those with the lengths of what follows
+FRAME = re.compile(rb"\x95.{8}", re.DOTALL)  # start of frames in pickle protocols from 4 on
+LOCAL_HEADER, NAME_LENGTHS = 30, slice(26, 30)  # bytes of a zip record's local header, and of its length fields
 
 
 def _is_torch(start: bytes) -> bool:
-    """Whether a file that begins with these bytes (32 or more) is one that `torch.save` wrote."""
+    """Whether a file that starts with these bytes (32 or more) was written by `torch.save`."""
     content = start[2:]
     frame = FRAME.match(content)
     return start.startswith(ZIP_MAGIC) or content[frame.end() if frame else 0 :].startswith(ROW_MAGIC)
 
 
 def _read_torch(file: File) -> Any:
-    """Content of a torch file, as `_load` returns that of a pickle; tensors are leaves."""
+    """Content of a torch file, as returned by `_load`; tensors are leaves."""
     is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     file.seek(0)
     if is_zip:
@@ -146,7 +146,7 @@ def _read_torch(file: File) -> Any:
 
 
 def _described(key: object) -> tuple[str, torch.dtype, int]:
-    """Name, dtype and number of elements of the storage that a persistent id stands for."""
+    """Name, dtype and number of elements of the storage of a persistent id."""
     if not (isinstance(key, tuple) and len(key) >= 5 and key[0] == "storage" and key[1] in DTYPES):
         raise Refused("a persistent id that is not of a storage")
     _, dtype, name, _, num, *_ = key
@@ -156,7 +156,7 @@ def _described(key: object) -> tuple[str, torch.dtype, int]:
 
 
 def _filled(file: File, raw: Tensor) -> Tensor:
-    """`raw`, bytes, with the file's next ones in it."""
+    """Fill `raw`, a tensor of bytes, with the next bytes of the file."""
     numbers: Any = raw.numpy()
     if file.readinto(memoryview(numbers)) != len(raw):
         raise ValueError(f"{len(raw)} bytes of a storage are not there")
@@ -164,7 +164,7 @@ def _filled(file: File, raw: Tensor) -> Tensor:
 
 
 class _Zip:
-    """The storages of a zip, each a record of its own, read when they are first asked for."""
+    """The storages of a zip, each in its own record, read on first use."""
 
     def __init__(self, file: File) -> None:
         self._file, self._read = file, dict[str, Tensor]()
@@ -196,11 +196,11 @@ class _Zip:
         return Leaf(raw.view(dtype))
 
     def record(self, name: str) -> bytes:
-        """The content of a record: "data.pkl" is the pickle that names the storages."""
+        """The content of a record; "data.pkl" is the pickle that refers to the storages."""
         return self._file.read(self._seek(name))
 
     def _seek(self, name: str) -> int:
-        """Go where a record begins, behind the lengths and the texts of its local header; its size in bytes."""
+        """Seek to the start of a record's data, after its local header; returns its size in bytes."""
         record = self._records[f"{self._folder}/{name}"]
         self._file.seek(record.header_offset)
         header = self._file.read(LOCAL_HEADER)
@@ -209,7 +209,7 @@ class _Zip:
 
 
 class _Row:
-    """The storages that follow the pickles, one after the other: empty at first, filled when their order is known."""
+    """The storages that follow the pickles in sequence: initially empty, filled once their order is known."""
 
     def __init__(self, file: File) -> None:
         start = file.tell()
@@ -218,7 +218,7 @@ class _Row:
         file.seek(start)
 
     def __call__(self, key: Any) -> Leaf:
-        """The storage of a persistent id, or the part of it that a sixth entry says (torch before 0.4)."""
+        """The storage of a persistent id, or the part of it given by a sixth entry (torch before 0.4)."""
         name, dtype, num = _described(key)
         if name not in self._storages:
             self._left -= num * dtype.itemsize
@@ -230,7 +230,7 @@ class _Row:
         return Leaf(vector if part is None else vector[part[1] : part[1] + part[2]])
 
     def fill(self, names: list[str]) -> None:
-        """Read the storages in this order, each behind its number of elements; ValueError when one is not there."""
+        """Read the storages in this order, each preceded by its number of elements; ValueError if one is missing."""
         for name in names:
             raw, num = self._storages.pop(name)
             if self._file.read(8) != num.to_bytes(8, "little"):

@@ -2,15 +2,15 @@
 
 Both projects compute the same function with the same numbers; names and shapes differ, element order does not:
 
-- Equalised weights are stored with unit variance and scaled when used, in both. rosinality scales the 3x3 modulated
-  weights too, which demodulation undoes (but for its epsilon of 1e-8), so that these are copied as they are.
-- The transposed convolution of an upsampling layer takes its weight unflipped, in both.
-- Their filters are stored with the network, times 4 where they upsample; ours has them built in.
+- Both store equalised weights with unit variance and scale them when used. rosinality also scales the 3x3 modulated
+  weights, which demodulation cancels (up to its epsilon of 1e-8), so these are copied unchanged.
+- The transposed convolution of an upsampling layer uses its weight unflipped, in both.
+- Their filters are stored with the network, multiplied by 4 for upsampling; ours are built in.
 - `latent_avg`, of shape (w_dim,), is our w_avg. e4e and pSp store it once per style, (num_ws, w_dim): w_avg is the mean
-  of the rows, and where rows differ, metadata keeps them all ("latent_avg"), as encoders add them to their output. A
-  file without any has w_avg estimated, which metadata says.
-- Up to 32 px several channel budgets give the same network. A file of ours says which it was (`budget`) beside the
-  trainer's options, so that the network comes back under the same fingerprint.
+  of the rows, and if rows differ, the metadata keeps them all ("latent_avg"), as encoders add them to their output. If
+  a file has none, w_avg is estimated, which the metadata states.
+- Up to 32 px several channel budgets give the same network. Files written by us record the budget (`budget`) next to
+  the trainer's options, so that the network keeps its fingerprint.
 """
 
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ from wplus.models.layers import block_resolutions
 from wplus.models.network import Network, meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
-GENERATORS = ("g_ema", "g")  # in the order of preference
-FIRST = "conv1.conv.weight"  # of a generator's tensors
+GENERATORS = ("g_ema", "g")  # in order of preference
+FIRST = "conv1.conv.weight"  # a tensor that identifies generators
 DECODER = "decoder."
-FIXED = {"conv_clamp": None, "mbstd_group_size": 4, "architecture": "resnet"}  # by their code, not by their files
+FIXED = {"conv_clamp": None, "mbstd_group_size": 4, "architecture": "resnet"}  # in their code, not in their files
 REMEDIES = {"conv_clamp": "; convert with --clamp drop writes it without one"}
 BASE_CHANNELS = 512  # at 4 to 32 px; above, channel_multiplier * 16384 / resolution
 
-# --- names, ours and theirs -------------------------------------------------------------------------------------------
+# --- our names and theirs ---------------------------------------------------------------------------------------------
 
 BIAS = ("bias", "bias")
 STYLED = (
@@ -60,12 +60,12 @@ EPILOGUE = (
     ("out.bias", "final_linear.1.bias"),
 )
 Layout = tuple[dict[str, str], dict[str, float]]
-"""Our names of a network's tensors -> theirs; their names of stored filters -> the sum of each."""
+"""Our names of a network's tensors -> theirs, and their names of stored filters -> the sum of each."""
 
 
 def _generator_layout(generator: Generator) -> Layout:
     names = {"synthesis.b4.const": "input.input"}
-    for i in range(generator.arguments["num_mapping_layers"]):  # theirs counts the normalisation of z as layer 0
+    for i in range(generator.arguments["num_mapping_layers"]):  # they count the normalisation of z as layer 0
         names |= _within(f"mapping.fc{i}", f"style.{i + 1}", (("weight", "weight"), BIAS))
     layers, colours, kernels = [("b4.conv1", "conv1")], [("b4.torgb", "to_rgb1")], []
     for i, res in enumerate(block_resolutions(generator.resolution)[1:]):
@@ -95,7 +95,7 @@ def _within(ours: str, theirs: str, table: tuple[tuple[str, str], ...]) -> dict[
 
 
 def in_their_layout(network: Generator | Discriminator) -> dict[str, Tensor]:
-    """Tensors of a network under their names, in their shapes, filters included; copies on the CPU."""
+    """Tensors of a network under their names and in their shapes, including filters; copies on the CPU."""
     names, kernels = _generator_layout(network) if isinstance(network, Generator) else _discriminator_layout(network)
     state = network.state_dict()
     content = {theirs: _in_their_shape(theirs, state[ours].detach().cpu().clone()) for ours, theirs in names.items()}
@@ -145,9 +145,9 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
 def export(*, generator: Generator | None = None, discriminator: Discriminator | None = None) -> dict[str, Any]:
     """Our networks as {g_ema, latent_avg, d, args}, to be stored with `torch.save`.
 
-    rosinality's code fixes what a file cannot say. UserError for a conditional or grey network, one with other channels
-    than `channel_multiplier` 1 or 2 gives, one whose z and w differ in size, one that clamps its activations, and a
-    discriminator that is not residual or has another group of the minibatch deviation.
+    Options that the file cannot express are fixed in rosinality's code. UserError for a conditional or greyscale
+    network, widths other than those of `channel_multiplier` 1 or 2, z and w of different size, clamped activations, and
+    a discriminator that is not residual or uses another group size for the minibatch standard deviation.
     """
     content: dict[str, Any] = {}
     if generator is not None:
@@ -164,7 +164,7 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
 
 
 def budget(network: Generator | Discriminator) -> dict[str, int]:
-    """The channel budget of a network, which its widths alone do not always say; their code does not look at it."""
+    """The channel budget of a network, which its widths do not always determine; their code ignores it."""
     return {name: network.arguments[name] for name in ("channel_base", "channel_max")}
 
 
@@ -172,7 +172,7 @@ def budget(network: Generator | Discriminator) -> dict[str, int]:
 
 
 def _source(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]] | None:
-    """Name and tensors of the generator in a file, which are empty in a file with a discriminator only."""
+    """Name and tensors of the generator in a file; empty if it only has a discriminator."""
     for name in GENERATORS:
         if isinstance(content.get(name), Mapping):
             return name, as_tensors(content[name])
@@ -216,21 +216,21 @@ def _discriminator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str,
 
 
 def _renamed(tensors: dict[str, Tensor], layout: Layout, network: nn.Module, origin: str) -> dict[str, Tensor]:
-    """Their tensors under our names and in our shapes, filters checked; `fill` refuses those that keep their name."""
+    """Their tensors under our names and in our shapes, with filters checked; `fill` refuses any not renamed."""
     names, kernels = layout
     rest, renamed, own = dict(tensors), {}, network.state_dict()
     for ours, theirs in names.items():
         tensor, shape = entry(tensors, theirs, origin), own[ours].shape
         if [size for size in tensor.shape if size > 1] != [size for size in shape if size > 1]:
             rebuild.refuse_shape(theirs, tensor, tuple(shape), origin)
-        renamed[ours] = rest.pop(theirs).reshape(shape)  # theirs has further dimensions of size 1
+        renamed[ours] = rest.pop(theirs).reshape(shape)  # theirs have extra dimensions of size 1
     for name in [name for name in kernels if name in rest]:
         rebuild.require_kernel(name, rest.pop(name), kernels[name], origin)
     return renamed | rest
 
 
 def _set_average(generator: Generator, average: object, origin: str) -> dict[str, Any]:
-    """Fill w_avg from a file's latent_avg; returns what metadata should say about it."""
+    """Fill w_avg from a file's latent_avg; returns a note for the metadata."""
     if not isinstance(average, Tensor):
         return {"w_avg": rebuild.estimate_average(generator)}
     if average.ndim not in (1, 2) or average.shape[-1] != generator.w_dim:

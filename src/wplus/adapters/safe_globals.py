@@ -1,7 +1,7 @@
-"""Stand-ins for the classes and functions that a foreign pickle names: things of ours that rebuild data.
+"""Stand-ins for the classes and functions that a foreign pickle names: our own replacements, which only rebuild data.
 
-Everything that a pickle can put its hands on refuses a BUILD instruction (`__setstate__`), which could otherwise set
-attributes, so that a file can change nothing that outlives its reading. What is made is counted (`guards.spend`).
+Everything a pickle can access refuses BUILD instructions (`__setstate__`), which could otherwise set attributes, so
+that a file cannot modify anything that outlives its reading. Allocations are counted (`guards.spend`).
 """
 
 import math
@@ -18,7 +18,7 @@ DTYPE_CODES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "
 
 
 class _Unchangeable:
-    """What no BUILD instruction of a file may change; a subclass says what it is."""
+    """An object that BUILD instructions of a file cannot change; subclasses set `kind`."""
 
     __slots__ = ()
     kind: ClassVar[str]
@@ -29,7 +29,7 @@ class _Unchangeable:
 
 @dataclass(frozen=True, eq=False)
 class Persistent(_Unchangeable):
-    """NVlabs' persistent object as data: the name of its class and the attributes it had, without its source text."""
+    """NVlabs' persistent object as data: its class name and attributes, without its source code."""
 
     kind = "persistent object"
     class_name: str
@@ -37,7 +37,7 @@ class Persistent(_Unchangeable):
 
 
 class SafeFunction(_Unchangeable):
-    """A function of ours that stands for one that a file names."""
+    """One of our functions, in place of one named by a file."""
 
     __slots__ = ("_function",)
     kind = "function"
@@ -46,12 +46,12 @@ class SafeFunction(_Unchangeable):
         self._function = function
 
     def __call__(self, *args: Any) -> Any:
-        """The call that the file makes, of ours."""
+        """Call our function with the file's arguments."""
         return self._function(*args)
 
 
 class Leaf(_Unchangeable):
-    """A rebuilt tensor or array, wrapped while the file is read: both have a `__setstate__` that is not for files."""
+    """A rebuilt tensor or array, wrapped while reading: both have a `__setstate__` that files must not reach."""
 
     __slots__ = ("value",)
     kind = "tensor"
@@ -64,7 +64,7 @@ class Leaf(_Unchangeable):
 
 
 class _Dict(dict[Any, Any]):
-    """A dict of any kind, without attributes of its own (a state dict's `_metadata` is dropped)."""
+    """A dict of any kind, without extra attributes (a state dict's `_metadata` is dropped)."""
 
     __slots__ = ()
 
@@ -121,7 +121,7 @@ def _device(kind: str, index: int | None = None) -> str:
 
 
 class _Array(Leaf):
-    """A numpy array between the two instructions that make it."""
+    """A numpy array between the two instructions that create it."""
 
     __slots__ = ()
 
@@ -131,7 +131,7 @@ class _Array(Leaf):
 
 
 class _Dtype:
-    """`numpy.dtype` of a plain number. numpy's own could be told to read bytes as pointers."""
+    """`numpy.dtype` of a plain number. numpy's own could be made to interpret bytes as pointers."""
 
     __slots__ = ("_code", "_order")
 
@@ -160,7 +160,7 @@ def _array(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C") ->
 
 # --- torch ----------------------------------------------------------------------------------------------------------
 
-# Types of storages, and dtypes, by the names that files have for them.
+# Storage types and dtypes, by their names in files.
 STORAGES = {
     **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16},
     **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8},
@@ -173,27 +173,27 @@ DTYPES = {str(dtype): dtype for dtype in (*STORAGES.values(), *NEW_DTYPES)}
 
 
 def _tensor(storage: Leaf, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object) -> Leaf:
-    """A view of a storage; counted as if it had memory of its own, which it gets as part of a network.
+    """A view of a storage; counted as a copy, which it becomes as part of a network.
 
     `rest` are requires_grad, hooks and what torch calls metadata.
     """
     if any(rest[2:]):
         raise Refused("a tensor that is conjugated or negated when it is used")
     values, num = storage.value, math.prod(size)
-    if num > values.numel():  # as_strided checks the bounds, but would repeat elements without end
+    if num > values.numel():  # as_strided checks bounds, but could repeat elements without limit
         raise Refused(f"a tensor of {num} elements in a storage of {values.numel()}")
     spend(num * values.element_size())
     return Leaf(values.as_strided(size, stride, values.storage_offset() + offset))
 
 
 def _tensor_v3(storage: Leaf, offset: int, size: Any, stride: Any, *rest: Any) -> Leaf:
-    """A tensor of a dtype that has no type of storage: the storage holds bytes."""
+    """A tensor of a dtype without its own storage type: the storage holds bytes."""
     requires_grad, hooks, dtype, *metadata = rest
     return _tensor(Leaf(storage.value.view(DTYPES[dtype])), offset, size, stride, requires_grad, hooks, *metadata)
 
 
 def _with_attributes(rebuild: SafeFunction, kind: object, arguments: tuple[Any, ...], *_: object) -> Any:
-    """A tensor that had attributes of its own, without them."""
+    """A tensor that had extra attributes, which are dropped."""
     if not isinstance(rebuild, SafeFunction):
         raise Refused("a tensor that is rebuilt by something else")
     return rebuild(*arguments)
@@ -202,7 +202,7 @@ def _with_attributes(rebuild: SafeFunction, kind: object, arguments: tuple[Any, 
 # --- all names ------------------------------------------------------------------------------------------------------
 
 
-# (module, name) as files have it -> what stands for it; types of torch are strings.
+# (module, name) in files -> replacement; torch types are strings.
 ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): _Dict,
     ("collections", "Counter"): _Dict,
