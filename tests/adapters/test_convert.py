@@ -73,7 +73,7 @@ def test_a_clamp_that_a_layout_cannot_hold_is_dropped_when_asked(
     assert command([source, target]) == 1
     assert "no place for conv_clamp" in capsys.readouterr().err
     assert command([source, target, "--clamp", "drop"]) == 0
-    assert capsys.readouterr().out.endswith("the generator without its conv_clamp=256, the same where no activation "
+    assert capsys.readouterr().out.endswith("the generator without its conv_clamp=256, equivalent unless an activation "
                                             "reaches it.\n")  # fmt: skip
     models, z = wplus.load(target), torch.randn(2, 4)
     assert models.generator.arguments["conv_clamp"] is None

@@ -261,7 +261,7 @@ def test_an_early_stage_there_and_back(full: Generator, tmp_path: Path) -> None:
     options = {"dataset_type": "cats_encode", "progressive_steps": STEPS}
     source = save(tmp_path, full, net, metadata={"format": "e4e", "options": options})
     sentence = convert(source, tmp_path / "theirs.pt", layout="e4e")
-    assert "the encoder is at stage 2 of 5, which the published inference code does not look at" in sentence
+    assert "the encoder is at stage 2 of 5, which the published inference code ignores" in sentence
     models = wplus.load(tmp_path / "theirs.pt")
     assert int(models.encoder.stage) == 2
     assert models.metadata["options"]["dataset_type"] == "cats_encode"

@@ -28,7 +28,7 @@ from wplus.errors import UserError
     [
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE must be a whole number, as torchrun sets it, got 'two'."),
         ({"WORLD_SIZE": "-1"}, "WORLD_SIZE must be a whole number, as torchrun sets it, got '-1'."),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 speaks of several processes, and MASTER_ADDR is not set: "),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 means several processes, but MASTER_ADDR is not set: "),
     ],
 )
 def test_what_torchrun_did_not_set_is_told(monkeypatch: pytest.MonkeyPatch, variables: dict, words: str) -> None:

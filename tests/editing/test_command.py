@@ -113,7 +113,7 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     columns = [f"lec_{edit}_{what}" for what in ("all", "image") for edit in ("pca0", "no_edit")]
     assert list(methods.paired["4 steps"]) == columns
     run("consistency", *chosen, "strength=3", "run_dir=farther")
-    with pytest.raises(UserError, match="lec_pca0_all.*not measured alike"):
+    with pytest.raises(UserError, match="lec_pca0_all.*measured differently"):
         compare({"2": here / "out", "3": here / "farther"}, output_dir=here / "compared")
 
 

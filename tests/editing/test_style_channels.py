@@ -113,13 +113,13 @@ def test_samples_are_named_by_a_classifier(models: Models) -> None:
         labelled_latents(**shared)
     with pytest.raises(UserError, match=r"attributes must be null with latents=samples, .* got 'my.csv'"):
         labelled_latents(**shared, classifier=Brightest(), attributes="my.csv")
-    with pytest.raises(UserError, match="classifier names latents=samples alone, got latents=encoder"):
+    with pytest.raises(UserError, match="classifier only labels latents=samples, got latents=encoder"):
         labelled_latents(**{**shared, "latents": "encoder"}, classifier=Brightest())
 
 
 def test_too_few_examples(models: Models) -> None:
     given = labelled(models, 3)
-    with pytest.raises(UserError, match=r"attributes must be had by 30 examples or more, 'has=1' by 20"):
+    with pytest.raises(UserError, match=r"attributes must have 30 examples or more, 'has=1' has 20"):
         style_channels(models, labelled=lambda: given, attributes=["has=1"], min_examples=30)
 
 

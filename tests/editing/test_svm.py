@@ -112,7 +112,7 @@ def test_held_out_latents_are_not_learned_from(models: Models) -> None:
         ({"held_out_fraction": 1.0}, "held_out_fraction must be above 0 and below 1, got 1.0"),
         ({"space": "z"}, "space must be one of w, w\\+, got 'z'"),
         ({"orthogonal_to": "all"}, "orthogonal_to must be none, others or a list of comparisons, got 'all'"),
-        ({"attributes": ["tall"], "orthogonal_to": ["copy"]}, "Nothing of 'tall=1' is orthogonal to copy=1"),
+        ({"attributes": ["tall"], "orthogonal_to": ["copy"]}, "No part of 'tall=1' is orthogonal to copy=1"),
     ],
 )
 def test_what_cannot_be_is_refused(models: Models, samples: LabelledLatents, options: dict, word: str) -> None:

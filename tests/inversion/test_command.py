@@ -119,7 +119,7 @@ def test_a_photo_is_cropped_with_a_warning_or_by_a_box(inverted):
     ("arguments", "message"),
     [
         (["inverter=restyle", "space=w"], "encoder.is_iterative=true"),
-        (["inverter=encoder", "space=z"], "where the encoder answers, or one that these lead to, got 'z'"),
+        (["inverter=encoder", "space=z"], "which the encoder predicts, or one that these can be mapped to, got 'z'"),
         (["inverter.loss_weights.prior=1", "space=z"], "must be 0 in z"),
         (["+inverter.loss_weights.ssim=1"], "got 'ssim'"),
         (["masks=alpha"], "masks=alpha has no effect"),

@@ -90,10 +90,10 @@ def test_further_scores_come_from_the_stored_pictures_under_the_mask(tmp_path, m
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"other_pixels": ["image2"]}, {}, "'a' and 'b' are of different pictures: 1 of 8 images, such as 'image2'"),
+        ({"other_pixels": ["image2"]}, {}, "'a' and 'b' hold different pictures: 1 of 8 images, such as 'image2'"),
         ({"masked": True}, {}, "different pictures: 8 of 8 images"),
         ({"names": ["else"]}, {}, "no image in common"),
-        ({"net": {**NET, "sha256": "1" * 64}}, {}, "score 'net' of 'a' and that of 'b' were not measured alike"),
+        ({"net": {**NET, "sha256": "1" * 64}}, {}, "score 'net' of 'a' and that of 'b' were measured differently"),
         ({}, {"baseline": "c"}, "baseline=c is not one of the folders: choose one of a, b"),
     ],
 )
@@ -125,7 +125,7 @@ def test_tables_of_other_runs_are_compared_too(tmp_path):
     with pytest.raises(UserError, match="a table and no images: image_loss=\\[\\]"):
         compare(folders, output_dir=tmp_path / "out", terms={"l2": L2()})
     Table(rows, digests, info).write(tmp_path / "b", {"instruments": {"lec_up_all": {"edit": "down"}}})
-    with pytest.raises(UserError, match="not measured alike"):
+    with pytest.raises(UserError, match="measured differently"):
         compare(folders, output_dir=tmp_path / "out")
 
 

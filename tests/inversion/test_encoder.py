@@ -87,9 +87,9 @@ def test_refusals(stylegan, linear):
     w_plus_only.spaces = ("w+",)
     for given, generator, space, message in (
         (None, stylegan, "w", "checkpoint has none: train one"),
-        (encoder, stylegan, "z", r"space must be one of w, w\+, where the encoder answers, or .*, got 'z'"),
-        (encoder, stylegan, "z+", r"space must be one of w, w\+, where the encoder answers, or .*, got 'z\+'"),
-        (w_plus_only, stylegan, "w", r"space must be one of w\+, where the encoder answers, or .*, got 'w'"),
+        (encoder, stylegan, "z", r"space must be one of w, w\+, which the encoder predicts, or .*, got 'z'"),
+        (encoder, stylegan, "z+", r"space must be one of w, w\+, which the encoder predicts, or .*, got 'z\+'"),
+        (w_plus_only, stylegan, "w", r"space must be one of w\+, which the encoder predicts, or .*, got 'w'"),
         (encoder, linear, "w+", r"must be the generator's \(3, 16, 1\), got \(4, 12, 3\)"),
     ):
         with pytest.raises(UserError, match=message):

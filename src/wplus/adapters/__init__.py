@@ -27,7 +27,7 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
         if layout is None:
             known = "NVlabs' (G_ema), rosinality's (g_ema), e4e's or pSp's (state_dict with encoder and decoder)"
             raise UserError(
-                f"'{path}' holds {_summary(content)}; read are {known}, pix2pix' and CycleGAN's checkpoints."
+                f"'{path}' holds {_summary(content)}; supported are {known}, pix2pix' and CycleGAN's checkpoints."
             )
         networks, metadata = layout.read(content, f"'{path}'")
         for network in networks.values():
@@ -38,7 +38,7 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
         raise UserError(printable(f"{where}{error}", 1000)) from error
     except Exception as error:  # malformed content can fail in any way
         reason = printable(" ".join(str(error).split())) or type(error).__name__
-        raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
+        raise UserError(f"Cannot read '{path}': its content does not match the names in it ({reason}).") from error
 
 
 def _saw(content: object) -> tuple[str, ...]:

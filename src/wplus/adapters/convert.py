@@ -89,7 +89,7 @@ def _drop_clamps(models: checkpoint.Models) -> list[str]:
             free.load_state_dict(network.state_dict())
             free.saw = network.saw
             models.networks[role] = free.eval().requires_grad_(False)
-            remarks.append(f"the {role} without its conv_clamp={clamp:g}, the same where no activation reaches it")
+            remarks.append(f"the {role} without its conv_clamp={clamp:g}, equivalent unless an activation reaches it")
     return remarks
 
 
@@ -111,9 +111,7 @@ def _write_torch(target: Path, models: checkpoint.Models, layout: str) -> Writte
     if not isinstance(encoder, Encoder) or encoder.stage >= encoder.num_ws - 1:
         return list(networks), []
     stage = f"the encoder is at stage {int(encoder.stage)} of {encoder.num_ws - 1}"
-    return list(networks), [
-        f"{stage}, which the published inference code does not look at: it would add heads without training"
-    ]
+    return list(networks), [f"{stage}, which the published inference code ignores: it would use untrained heads"]
 
 
 def _measured(path: str | Path) -> dict[str, Mapping[str, Any]]:

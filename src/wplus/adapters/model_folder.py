@@ -137,7 +137,7 @@ def model_card(
     }
     data = metadata.get("data")
     if isinstance(data, Mapping) and data.get("source"):
-        sections["licence"] += f" The data's terms hold besides: {_cell(data['source'])}."
+        sections["licence"] += f" The terms of the data also apply: {_cell(data['source'])}."
     content = {"template_str": TEMPLATE, "name": _word(name), "version": __version__, **sections}
     return str(ModelCard.from_template(header, **content))
 
@@ -178,7 +178,7 @@ def _row(role: str, network: Network) -> list[str]:
 
 def _table(content: object) -> str:
     rows = _flat(content)
-    return _markdown(["", ""], rows) if rows else "The checkpoint does not say."
+    return _markdown(["", ""], rows) if rows else "Not stated in the checkpoint."
 
 
 def _flat(content: object, prefix: str = "") -> list[tuple[str, Any]]:
@@ -190,7 +190,7 @@ def _flat(content: object, prefix: str = "") -> list[tuple[str, Any]]:
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     if not metrics:
-        return "Not measured yet: `wplus evaluate checkpoint=FOLDER` does."
+        return "Not measured yet: run `wplus evaluate checkpoint=FOLDER`."
     rows = []
     for name, entry in metrics.items():
         bounds, value = entry.get("interval"), entry.get("value")

@@ -88,7 +88,7 @@ def require_kernel(name: str, kernel: Tensor, gain: float, origin: str) -> None:
     """UserError unless a stored filter is the one built into our networks."""
     expected = resampling_kernel(gain)
     if kernel.shape != expected.shape or not torch.allclose(kernel.float(), expected, atol=1e-6):
-        raise UserError(f"{origin}: '{name}' is another resampling filter than [1, 3, 3, 1].")
+        raise UserError(f"{origin}: '{name}' is not the resampling filter [1, 3, 3, 1].")
 
 
 @torch.no_grad()

@@ -56,8 +56,8 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise UserError(
-                f"WORLD_SIZE={os.environ['WORLD_SIZE']} speaks of several processes, and {name} is not set: start them "
-                "by torchrun, or unset WORLD_SIZE."
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']} means several processes, but {name} is not set: start them "
+                "with torchrun, or unset WORLD_SIZE."
             )
     if device.type == "cuda":
         device = torch.device("cuda", from_torchrun("LOCAL_RANK", 0) % torch.cuda.device_count())

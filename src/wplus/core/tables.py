@@ -60,7 +60,7 @@ class Table:
         """The means as entries for a tracker's `summary`, named `prefix` plus column; UserError without `info`."""
         unknown = [column for column in self.columns if column not in self.info]
         if unknown:
-            raise UserError(f"Scores must say what they mean, and there is no meaning of {', '.join(unknown)}.")
+            raise UserError(f"Scores need a meaning, and there is no meaning of {', '.join(unknown)}.")
         return {
             prefix + name: MetricResult.of(
                 self.info[name], prefix + name, mean.value, protocol=dict(protocol), interval=mean.interval

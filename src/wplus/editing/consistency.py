@@ -33,8 +33,8 @@ Inverter = Callable[[Tensor], Tensor]
 """Images (N, C, R, R), about [-1, 1] -> their codes (N, ...)."""
 
 _LEC = (
-    "Latent editing consistency: how far a latent is from itself after an edit, a new inversion of its image and the "
-    "edit undone{}; 0 for an inverter that follows the edit."
+    "Latent editing consistency: distance of a latent from itself after an edit, a new inversion of its image and "
+    "undoing the edit{}; 0 for an inverter that follows the edit."
 )
 LEC, LEC_ALL, LEC_PER_STD = (
     MetricInfo(meaning=_LEC.format(words), direction="lower")
@@ -45,16 +45,16 @@ LEC, LEC_ALL, LEC_PER_STD = (
     )
 )
 LEC_PER_EDIT = MetricInfo(
-    meaning="Latent editing consistency over the length of the edit: 0 for an inverter that follows the edit, 1 for "
-    "one that answers every image with its old latent.",
+    meaning="Latent editing consistency divided by the length of the edit: 0 for an inverter that follows the edit, 1 "
+    "for one that returns the old latent of every image.",
     direction="lower",
 )
 LEC_IMAGE = MetricInfo(
-    meaning="Latent editing consistency as one sees it: perceptual distance of an inverted image from itself after an "
-    "edit, a new inversion and the edit undone, mean over images; 0 for an inverter that follows the edit.",
+    meaning="Latent editing consistency in image space: perceptual distance of an inverted image from itself after an "
+    "edit, a new inversion and undoing the edit, mean over images; 0 for an inverter that follows the edit.",
     direction="lower",
 )
-MOVED = MetricInfo(meaning="Perceptual distance that one unit of an edit's strength moves an image, mean over images.")
+MOVED = MetricInfo(meaning="Perceptual distance by which one unit of strength moves an image, mean over images.")
 
 
 @dataclass(frozen=True)

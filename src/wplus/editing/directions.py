@@ -243,7 +243,7 @@ def _edited_map(
 ) -> Latent:
     """Edit a latent of a space without ws by the direction's shift of w+."""
     if mode == "set":
-        raise UserError(f"mode must be add in {latent.space}, whose place along a direction is not known, got set.")
+        raise UserError(f"mode must be add in {latent.space}, whose coordinate along a direction is unknown, got set.")
     shift, device = direction.shift(strength), generator.mapping.w_avg.device
     code = space_of(latent.space, generator).edited(latent.code[None].to(device), shift.to(device), generator)[0].cpu()
     return replace(latent, code=code, metadata=_notes(direction.name, strength, mode))

@@ -30,18 +30,18 @@ from wplus.pretrained.attribute_classifier import AttributeClassifier
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 ACHIEVED = MetricInfo(
-    meaning="Share of the images without an attribute that have it at some strength of the edit that it names, as the "
-    "classifier sees them.",
+    meaning="Share of the images without an attribute that acquire it at some strength of its edit, according to the "
+    "classifier.",
     direction="higher",
 )  # fmt: skip
 KEPT = MetricInfo(
-    meaning="Share of the other factors that are what they were when the edit has just achieved its attribute, mean "
-    "over the images in which it does.",
+    meaning="Share of the other factors that are unchanged at the first strength that achieves the attribute, mean "
+    "over the images in which one does.",
     direction="higher",
 )  # fmt: skip
 EDITABLE = MetricInfo(
-    meaning="Share of the other factors kept when the edit has just achieved its attribute, 0 where it never does, "
-    "mean over the images that lacked it.",
+    meaning="Share of the other factors kept at the first strength that achieves the attribute, 0 if none does, mean "
+    "over the images that lacked it.",
     direction="higher",
 )  # fmt: skip
 Named = dict[str, np.ndarray]

@@ -63,11 +63,11 @@ def labelled_latents(
     if latents == "samples":
         if attributes is not None:
             raise UserError(
-                f"attributes must be null with latents=samples, which a classifier names, got '{attributes}'."
+                f"attributes must be null with latents=samples, which a classifier labels, got '{attributes}'."
             )
         return named_samples(models, classifier, num_images or _NUM_SAMPLES, seed=seed, batch_size=batch_size)
     if classifier is not None:
-        raise UserError(f"classifier names latents=samples alone, got latents={latents}: leave one of them out.")
+        raise UserError(f"classifier only labels latents=samples, got latents={latents}: leave one of them out.")
     encoder = one_pass_encoder(models) if latents == "encoder" else None
     pictures = images() if encoder is not None or attributes is None else None
     if attributes is not None:
@@ -91,7 +91,7 @@ def named_samples(
 ) -> LabelledLatents:
     """Samples of the generator, with its stored noise, labelled by a classifier."""
     if classifier is None:
-        raise UserError("latents=samples needs classifier=FILE, which names them: `wplus classifier` trains one.")
+        raise UserError("latents=samples needs classifier=FILE to label them: `wplus classifier` trains one.")
     check_number("num_images", num, lowest=2, whole=True)
     generator = models.generator
     w = map_samples(generator, torch.randn(num, generator.z_dim, generator=rng(seed, "named samples")), None)

@@ -41,7 +41,7 @@ def style_channels(
     for spec in expand(attributes, given.attributes):
         examples = normalized[torch.from_numpy(members(spec, given.attributes)).to(normalized.device)]
         if len(examples) < min_examples:
-            raise UserError(f"attributes must be had by {min_examples} examples or more, '{spec}' by {len(examples)}.")
+            raise UserError(f"attributes must have {min_examples} examples or more, '{spec}' has {len(examples)}.")
         theta, signs = relevance(examples), examples.mean(dim=0).sign()
         for channel in theta.argsort(descending=True)[:num_channels].tolist():
             notes = {"attribute": spec, "relevance": float(theta[channel]), "num_examples": len(examples)}

@@ -89,7 +89,7 @@ class Boundaries:
             return normal, origin, notes
         rest = without(normal, np.stack([self._fits[other][0] for other in others]))
         if rest is None:
-            raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(others)}: name fewer of them.")
+            raise UserError(f"No part of '{spec}' is orthogonal to {', '.join(others)}: name fewer of them.")
         # Fit the threshold on the projections onto the remaining direction, one number per latent.
         sign, origin = self._fit((self._vectors @ rest)[:, None], spec)
         normal = sign[0] * rest

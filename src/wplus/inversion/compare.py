@@ -138,7 +138,7 @@ def common_names(sources: Mapping[str, Source]) -> list[str]:
         differing = [name for name in names if source.items[name] != known.items[name]]
         if differing:
             raise UserError(
-                f"'{first}' and '{label}' are of different pictures: {len(differing)} of {len(names)} images, such as "
+                f"'{first}' and '{label}' hold different pictures: {len(differing)} of {len(names)} images, such as "
                 f"'{differing[0]}', do not have the same pixels under the same mask; only equal ones can be compared."
             )
     return names
@@ -154,8 +154,8 @@ def check_instruments(sources: Mapping[str, Source]) -> None:
             first, known = seen.setdefault(name, (label, instrument))
             if known != instrument:
                 raise UserError(
-                    f"The score '{name}' of '{first}' and that of '{label}' were not measured alike: {known} and "
-                    f"{instrument}; run one of them again as the other."
+                    f"The score '{name}' of '{first}' and that of '{label}' were measured differently: {known} and "
+                    f"{instrument}; rerun one of them with the settings of the other."
                 )
 
 
@@ -165,7 +165,7 @@ def _measure(
 ) -> dict[str, MetricInfo]:  # fmt: skip
     """Measure the terms on the stored images, add them to the rows, and return their meanings."""
     if source.store is None:
-        raise UserError(f"'{source.folder}' holds a table and no images: image_loss=[] compares what it has.")
+        raise UserError(f"'{source.folder}' holds a table and no images: image_loss=[] compares its scores.")
     names, info = list(rows), {}
     batches = [names[first : first + batch_size] for first in range(0, len(names), batch_size)]
     for batch in track(batches, f"Measuring {source.folder.name} (batches)"):

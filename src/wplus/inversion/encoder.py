@@ -122,7 +122,7 @@ def encode_chunks(task: InversionTask) -> Tensor:
 
 def _check_space(space: LatentSpace) -> None:
     if not space.keeps_images:
-        raise UserError(f"In {space} an encoder's answer is a start alone: choose inverter=hybrid.")
+        raise UserError(f"In {space} an encoder's prediction is only a starting point: choose inverter=hybrid.")
 
 
 def answering(task: InversionTask) -> InversionTask:
@@ -147,8 +147,8 @@ def check_encoder(encoder: Encoder | None, generator: GeneratorNetwork, space: S
     if encoder is None:
         raise UserError("This inverter needs an encoder, and the checkpoint has none: train one for its generator.")
     if answer_space(encoder, space_of(space, generator)) is None:
-        raise UserError(f"space must be one of {', '.join(encoder.spaces)}, where the encoder answers, or one that "
-                        f"these lead to, got '{space}'.")  # fmt: skip
+        raise UserError(f"space must be one of {', '.join(encoder.spaces)}, which the encoder predicts, or one that "
+                        f"these can be mapped to, got '{space}'.")  # fmt: skip
     theirs = (encoder.num_ws, encoder.w_dim, encoder.img_channels)
     ours = (generator.num_ws, generator.w_dim, generator.img_channels)
     if theirs != ours:

@@ -91,8 +91,6 @@ def locality_scores(task: InversionTask, deltas: Sequence[WeightDelta], *, num: 
             moved[name].append(torch.cat(distances)[:num].mean())
     scores = {}
     for name, means in moved.items():
-        meaning = (
-            f"How far the generator's images of other latents moved when it was tuned, by {name}; 0 is not at all."
-        )
+        meaning = f"How far tuning moved the generator's images of other latents, measured by {name}; 0 is not at all."
         scores[f"locality_{name}"] = Score(torch.stack(means), MetricInfo(meaning=meaning, direction="lower"))
     return scores

@@ -96,7 +96,7 @@ def pti(
 def _check_space(space: LatentSpace, pivot: Inverter) -> None:
     check_inverter(pivot, space)
     if not space.has_ws:
-        raise UserError(f"inverter=pti works at a w+, to which {space} has no way: choose another.")
+        raise UserError(f"inverter=pti needs w+, to which {space} cannot be mapped: choose another space.")
 
 
 class Tuned(NamedTuple):

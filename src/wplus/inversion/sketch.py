@@ -42,7 +42,7 @@ def sketch(
     In z and z+ every latent lies in the prior, so that term is dropped. UserError without masks.
     """
     if task.masks is None:
-        raise UserError("inverter=sketch needs masks, got none: add masks=alpha, and leave what is open transparent.")
+        raise UserError("inverter=sketch needs masks, got none: add masks=alpha, and leave open areas transparent.")
     if not 0 <= open_share < 1:
         raise UserError(f"open_share must be from 0 to below 1, got {open_share}.")
     average = average_images(task.generator, task.labels)

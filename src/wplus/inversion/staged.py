@@ -41,7 +41,7 @@ def first_space(space: LatentSpace) -> Space:
     """w+, or w if the space has one vector for all layers; UserError if these cannot be mapped to the space."""
     name = "w+" if space.of_layers else "w"
     if not space.reaches(space_named(name)):
-        raise UserError(f"inverter=staged begins in {name}, from which no way leads to {space}: choose another.")
+        raise UserError(f"inverter=staged starts in {name}, which cannot be mapped to {space}: choose another space.")
     return name
 
 

@@ -166,7 +166,7 @@ def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
     after the mapping network. UserError if the conversion would lose information, see `LatentSpace.holds`."""
     source, target = space_of(latent.space, generator), space_of(space, generator)
     if not target.holds(source):
-        raise UserError(f"A latent of {source} cannot go to {target} without loss.")
+        raise UserError(f"A latent of {source} cannot be converted to {target} without loss.")
     if has_cutoff(latent) and not (target.of_layers or target.is_before_mapping):
         raise UserError(f"space must be w+, as the latent's layers differ by its truncation cutoff, got {space}.")
     code = latent.code.to(_device(generator))

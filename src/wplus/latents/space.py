@@ -98,7 +98,7 @@ class LatentSpace:
 
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """Codes -> ws (N, num_ws, w_dim), not truncated, differentiable."""
-        raise UserError(f"{self} has no way back to w+, which is needed here: choose one of {', '.join(_with_ws())}.")
+        raise UserError(f"{self} cannot be mapped to w+, as needed here: choose one of {', '.join(_with_ws())}.")
 
     def to_styles(self, codes: Tensor, generator: GeneratorNetwork) -> Styles:
         """Codes of a space without ws -> the styles that synthesis takes, differentiable."""
