@@ -28,8 +28,7 @@ def sefa(
     Args:
         seed: of the samples that determine units and origins; the vectors do not depend on it.
         layers: whose styles are analysed and which edits change, see `select_layers`.
-        to_rgb: "last" takes one affine map per layer of ws, that of RGB only for the last layer, as published; "all"
-            takes every map that reads a layer.
+        to_rgb: "last": one affine map per layer of ws, RGB's only for the last layer, as published; "all": every map.
         num_samples: number of samples of w.
     """
     generator = models.generator

@@ -40,8 +40,8 @@ def svm(
         attributes: attributes to separate, see `expand`: body=3, accessory!=0, or body for all its values.
         layers: layers that are used for training and changed by edits.
         space: "w" takes the mean over the layers, a single vector; "w+" a separate vector for each layer.
-        orthogonal_to: "none"; "others" makes normals orthogonal to those of all other attributes (never to those of the
-            same attribute, whose values exclude each other); or a list of comparisons, which are fitted as well.
+        orthogonal_to: "none"; "others", the normals of all other attributes; or a list of comparisons, fitted as well.
+            Normals of the same attribute are never included: its values exclude each other.
         regularisation: C of the support vector machine, for latents with a total deviation of 1.
         num_samples: samples of w that determine units; in w+ the latents themselves do.
     """

@@ -59,7 +59,7 @@ class FolderInversion:
         self.images, self.masks, self.invert = images, masks, invert
         self.video, self.names = video, output_names(images.names)
         self.labels = choose_labels(images, generator, label)
-        self.task = InversionTask(  # of no images yet
+        self.task = InversionTask(  # without images yet
             generator, torch.zeros(0, generator.img_channels, generator.resolution, generator.resolution), space,
             labels=None if self.labels is None else self.labels[:0],
             masks=None if masks is None else torch.zeros(0, 1, generator.resolution, generator.resolution),
@@ -105,7 +105,7 @@ class FolderInversion:
             with Bar(f"Inverting into {self.task.space} (images)", len(self.names), start=sum(self.done)) as progress:
                 for first in range(0, len(missing), self.batch_size):
                     self._run_batch(missing[first : first + self.batch_size], progress)
-        finally:  # also when interrupted, perhaps between the last file of an image and the note that it is done
+        finally:  # also if interrupted, possibly between the last file of an image and marking it as done
             finished = [name for index, name in enumerate(self.names) if self.done[index] or self._is_done(index)]
             table = report(self.store, finished, settings=self.settings, tracker=tracker or Tracker(),
                            has_pictures=has_pictures)  # fmt: skip

@@ -175,8 +175,8 @@ class Epilogue(nn.Module):
 class Discriminator(DiscriminatorNetwork):
     """The generator's mirror image; with labels, the logit of the label is selected.
 
-    `mbstd_group_size`: images per group of the minibatch standard deviation, which must divide the batch (the whole
-    batch in the paper, 4 in the authors' code).
+    `mbstd_group_size`: images per group of the minibatch standard deviation, which must divide the batch
+    (the whole batch in the paper, 4 in the authors' code).
     """
 
     progressive = True
