@@ -1,4 +1,4 @@
-"""`wplus VERB ...`, or `python -m wplus VERB ...`: the commands under one name; `wplus` alone lists them."""
+"""Entry point of `wplus VERB ...` and `python -m wplus VERB ...`; `wplus` without arguments lists the commands."""
 
 import ast
 import importlib
@@ -12,7 +12,7 @@ DECORATORS = ("entry_point", "program")
 
 
 def verbs() -> dict[str, tuple[str, str]]:
-    """(module, first line of the docstring) of every command, read without importing any."""
+    """Map every command to (module, first line of its docstring), without importing any of them."""
     found = {}
     for path in sorted(COMMANDS.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -27,7 +27,7 @@ def _names(decorator: ast.expr) -> str:
 
 
 def overview() -> str:
-    """What `wplus` alone prints."""
+    """The text printed by `wplus` without arguments."""
     lines = [f"  {verb:<12} {summary}" for verb, (_, summary) in verbs().items()]
     return "\n".join(["wplus VERB KEY=VALUE ...; wplus VERB --help says what a verb takes.", "", *lines])
 

@@ -1,7 +1,7 @@
-"""The one format that models are shared in: a safetensors file whose header can rebuild the networks.
+"""The format for sharing models: a safetensors file whose header describes how to rebuild the networks.
 
-The header holds, as JSON, the class and the constructor's arguments of every network in the file; nothing is pickled
-and nothing from the file is executed. Checkpoints that resume training are another thing (wplus.training).
+The header stores the class and the constructor arguments of every network as JSON; nothing is pickled and nothing
+from the file is executed. Checkpoints for resuming training are separate (see wplus.training).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ ROLES: dict[str, tuple[type[Network], ...]] = {
     "generator": (GeneratorNetwork, TranslatorNetwork),
     "discriminator": (DiscriminatorNetwork, PatchDiscriminator),
     "encoder": (Encoder,),
-    "generator_backward": (TranslatorNetwork,),  # of CycleGAN: from the second domain to the first
-    "discriminator_backward": (PatchDiscriminator,),  # of the first domain
+    "generator_backward": (TranslatorNetwork,),  # CycleGAN: from the second domain to the first
+    "discriminator_backward": (PatchDiscriminator,),  # CycleGAN: judges the first domain
 }
-TRANSLATION = (TranslatorNetwork, PatchDiscriminator)  # have no latent space
+TRANSLATION = (TranslatorNetwork, PatchDiscriminator)  # networks without a latent space
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
-LABELS = "labels"  # of the generator's data, a sample
-WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of a folder
-HUB = "hub:"  # in front of a model's name on Hugging Face's hub
+LABELS = "labels"  # a sample of the labels of the generator's training data
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # the files of a model folder
+HUB = "hub:"  # prefix of model names on the Hugging Face Hub
 
 
 class _Role(Generic[AnyNetwork]):
-    """An attribute of `Models`: the network of that role, or UserError where there is none."""
+    """Descriptor for an attribute of `Models`: the network with that role; UserError if there is none."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -58,9 +58,9 @@ class _Role(Generic[AnyNetwork]):
 
 
 class Models:
-    """What a checkpoint holds: `networks` by role, and each as an attribute, which is a UserError where there is none.
+    """The contents of a checkpoint: `networks` by role, each also an attribute that raises UserError if it is missing.
 
-    Whether there is one: `"encoder" in models.networks`.
+    To test for a network, use `"encoder" in models.networks`.
     """
 
     generator = _Role[GeneratorNetwork]()
@@ -83,26 +83,26 @@ class Models:
         self.metadata, self.path = dict(metadata or {}), path
 
     def need(self, role: str) -> Network:
-        """The network of a role; UserError where there is none."""
+        """Return the network with this role; UserError if there is none."""
         if role not in self.networks:
             where = "The checkpoint" if self.path is None else f"Checkpoint '{self.path}'"
             raise UserError(f"{where} has no {role}; it holds {', '.join(self.networks) or 'no network'}.")
         return self.networks[role]
 
     def require_latents(self, roles: Sequence[str] = ("generator",)) -> None:
-        """UserError for a role that has no network, or one that turns images into images."""
+        """Raise UserError if a role has no network, or has one that maps images to images."""
         for role in roles:
             if isinstance(self.need(role), TRANSLATION):
                 raise UserError(f"The {role} in '{self.path}' turns images into images: it has no latent space.")
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the generator (see `fingerprint`); latents are bound to it."""
+        """The generator's fingerprint (see `fingerprint`), which latents refer to."""
         return fingerprint(self.generator)
 
     @property
     def saw(self) -> tuple[str, ...]:
-        """Pretrained nets that any of its networks, or a discriminator of theirs, has seen (`Network.saw`)."""
+        """Pretrained networks used in training any of these networks, also through a discriminator (`Network.saw`)."""
         return nets_seen(self.networks.values())
 
     def to(self, device: str | torch.device) -> Models:
@@ -113,12 +113,12 @@ class Models:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """16 hex characters that identify a network's function: its constructor arguments and every tensor, by SHA-256."""
+    """16 hex characters identifying a network's function: SHA-256 of its constructor arguments and all its tensors."""
     return tensors_digest(module, json.dumps(described(module), sort_keys=True))[:16]
 
 
 def tensors_digest(module: nn.Module, start: str = "") -> str:
-    """SHA-256 of a text, and the names and values of a network's tensors."""
+    """SHA-256 of the text `start` followed by the names and values of a network's tensors."""
     digest = hashlib.sha256(start.encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -149,20 +149,20 @@ def save(
 
 
 def describe(networks: Mapping[str, Network], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What rebuilds networks of these roles, without their tensors: the header of a file, the config of a folder."""
-    saw = nets_seen(networks.values())  # of the generator too where only its discriminator says so
+    """Everything needed to rebuild these networks except their tensors: a file's header, or a folder's config."""
+    saw = nets_seen(networks.values())  # the generator inherits what its discriminator saw
     entries = {role: described(net) | ({"saw": list(saw)} if saw else {}) for role, net in networks.items()}
     return {"version": FILE.version, "networks": entries, "metadata": dict(metadata or {})}
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Models:
-    """Read the networks of a checkpoint: our file, a folder of config.json and model.safetensors, or one of another
-    project that `wplus.adapters` knows. `cats32` is a model that comes with the project, `hub:user/name` one of
-    Hugging Face's hub, `hub:user/name@revision` a certain state of it.
+    """Load the networks of a checkpoint: a wplus file, a folder with config.json and model.safetensors, or a checkpoint
+    of another project that `wplus.adapters` supports. `cats32` is a bundled model, `hub:user/name` one on the Hugging
+    Face Hub, and `hub:user/name@revision` a specific revision of it.
 
-    Networks come back in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
-    foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`, or
-    has one without a latent space there.
+    Networks are returned in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
+    unknown file, for one whose tensors do not match its own header, and for one in which a network that the caller
+    `needs` is missing or has no latent space.
     """
     file = located(path)
     if file.is_dir():
@@ -187,7 +187,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
 
 
 def located(path: str | Path) -> Path:
-    """The file or folder of a checkpoint, which `path` may name by the models that come along or those of the hub."""
+    """Resolve `path` to a file or folder; it may also name a bundled model or one on the Hugging Face Hub."""
     text, file = str(path), at_home(path)
     if text.startswith(HUB):
         from wplus.adapters.hub import downloaded
@@ -195,13 +195,13 @@ def located(path: str | Path) -> Path:
         return downloaded(text.removeprefix(HUB))
     if file.suffix or len(file.parts) != 1 or file.exists():
         return file
-    from wplus.config import bundled_models  # brings Hydra
+    from wplus.config import bundled_models  # imports Hydra
 
     return bundled_models().get(text, file)
 
 
 def load_network(path: str | Path, role: str) -> Network:
-    """One network of a checkpoint, for a configuration that hands it to something else; UserError when it has none."""
+    """Load one network of a checkpoint, for use as a `_target_` in configs; UserError if the checkpoint lacks it."""
     if role not in ROLES:
         raise UserError(f"A checkpoint has no networks of the role '{role}'; it has {', '.join(ROLES)}.")
     if not isinstance(path, (str, Path)):
@@ -210,14 +210,14 @@ def load_network(path: str | Path, role: str) -> Network:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """A safetensors file begins with the header's length (8 bytes, little endian) and a JSON object."""
+    """Whether a file starts like safetensors: the header's length (8 bytes, little endian) and a JSON object."""
     with open(path, "rb") as file:
         start = file.read(9)
     return len(start) < 9 or (start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 10**8)
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, Any]]:
-    """The weights describe themselves; `config.json` does where other tools have rewritten them without a header."""
+    """Read a model folder; `config.json` replaces the header if other tools have rewritten the weights without it."""
     weights, config = folder / WEIGHTS, folder / CONFIG
     if not weights.is_file():
         raise UserError(f"The folder '{folder}' holds no model: there is no {WEIGHTS} in it.")
@@ -256,8 +256,8 @@ def _networks(header: object) -> Any:
 
 
 def _describes_networks(header: object) -> bool:
-    """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}; "saw", a list of names,
-    stands beside them or not."""
+    """Whether a header has the form {"networks": {role: {"class": name, "arguments": {...}}}}, with an optional "saw",
+    a list of names, in each entry."""
     networks = _networks(header)
     if not isinstance(networks, dict) or not networks.keys() <= ROLES.keys():
         return False
@@ -280,7 +280,7 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
         assign(net, own)
     except UserError as error:
         raise UserError(f"The {role} in '{path}' cannot be rebuilt: {error}") from error
-    except Exception as error:  # what a file says can be wrong in any way
+    except Exception as error:  # a file's contents can be wrong in any way
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"The {role} in '{path}' does not fit its own description: {reason}.") from error
     net.saw = tuple(entry.get("saw", ()))
@@ -288,7 +288,7 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
 
 
 def _network_class(path: Path, name: str) -> type[Network]:
-    """Only subclasses of `Network` from this package's models can be named by a file."""
+    """Look up the class that a file names; only subclasses of `Network` in this package's models are allowed."""
     found = class_named(name)
     if found is None:
         raise UserError(f"'{path}' holds a network of the unknown architecture '{name}'; this wplus cannot build it.")

@@ -1,4 +1,4 @@
-"""From configs to plain values and objects; the only caller of `instantiate`."""
+"""Turn configs into plain values and objects; the only module that calls `instantiate`."""
 
 import functools
 import inspect
@@ -27,10 +27,10 @@ from wplus.signatures import complete, listed, takes_further_keys
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
-# Beside the package in a checkout, inside of it where the package is installed.
+# Next to the package in a checkout, inside it in an installation.
 CONFIG_FOLDER = next(folder for folder in (_PACKAGE / "configs", _CHECKOUT / "configs") if folder.is_dir())
 _MODEL_FOLDERS = (_PACKAGE / "bundled", _CHECKOUT / "experiments" / "models")
-# What the program itself gives to the choices of a group; all else in their signatures are options of the config.
+# Arguments that the code itself passes to the choices of a group; all other parameters are options of the config.
 GIVEN = {
     "discriminator": ("c_dim", "img_channels", "pixel", "resolution", "sha256"),
     "data": ("split", "boxes"),
@@ -43,19 +43,19 @@ GIVEN = {
 
 
 class FileConfigSource(hydra_source.FileConfigSource):
-    """Hydra's source of YAML files; what they name by `_target_` gets the defaults of its signature.
+    """Hydra's source of YAML files, extended to fill in every `_target_`'s options with the defaults of its signature.
 
-    So every option of a choice can be seen and given, an unknown one is refused, and no file repeats a default.
+    Every option of a choice is thus visible and overridable, unknown ones are refused, and no file repeats a default.
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """As Hydra's own, completed."""
+        """Load a config as Hydra does, then complete it."""
         found = super().load_config(config_path)
         group = config_path.partition("/")[0]
         given = OmegaConf.to_container(found.config)
         completed = complete(given, GIVEN.get(group, ()))
         for entry in given.get("defaults") or () if isinstance(given, dict) else ():
-            # GROUP@KEY: chosen there, so no default stands here
+            # GROUP@KEY is chosen there, so it gets no default here
             for choice in entry if isinstance(entry, dict) else ():
                 *parents, last = choice.partition("@")[2].split(".")
                 node = functools.reduce(lambda tree, key: tree.get(key, {}), parents, completed)
@@ -67,7 +67,7 @@ class FileConfigSource(hydra_source.FileConfigSource):
 
 
 def _open(node: object) -> None:
-    """Let mappings from names to numbers, such as weights, take further names from the command line."""
+    """Allow the command line to add names to mappings from names to numbers, such as weights."""
     if not isinstance(node, DictConfig):
         return
     target = node._get_node("_target_")
@@ -79,14 +79,14 @@ def _open(node: object) -> None:
 
 
 def build(node: Any, **kwargs: Any) -> Any:
-    """Build what `node` describes: a mapping with `_target_`, or any tree of lists and mappings that holds such.
+    """Instantiate what `node` describes: a mapping with `_target_`, or a tree of lists and mappings that contains some.
 
     `kwargs` are passed to the constructor of a `_target_`.
 
-    The arguments go straight to the constructor, never through OmegaConf: networks, tensors and configs that hold
-    `_target_` keys of their own arrive untouched. With `_partial_: true` in the node a partial comes back.
-    A UserError raised by the constructor comes out as it is; a target that does not exist, or an argument that
-    it does not take, becomes a UserError.
+    The arguments bypass OmegaConf and go straight to the constructor: networks, tensors and configs with `_target_`
+    keys of their own arrive untouched. If the node has `_partial_: true`, a partial is returned.
+    A UserError raised by the constructor propagates unchanged; a target that does not exist, or an argument that it
+    does not accept, becomes a UserError.
     """
     is_tree = not isinstance(node, (Mapping, DictConfig)) or "_target_" not in node
     try:
@@ -102,15 +102,15 @@ def build(node: Any, **kwargs: Any) -> Any:
 
 
 class Parsed(NamedTuple):
-    """What Hydra's grammar makes of an override."""
+    """An override as parsed by Hydra's grammar."""
 
     value: Any
-    """None of a sweep."""
+    """None if the override is a sweep."""
     is_sweep: bool
 
 
 def parsed(override: str) -> Parsed | None:
-    """KEY=VALUE as Hydra reads it; None where its grammar does not."""
+    """Parse KEY=VALUE with Hydra's grammar; None if it is not valid."""
     try:
         found = OverridesParser.create().parse_override(override)
     except HydraException:
@@ -119,24 +119,24 @@ def parsed(override: str) -> Parsed | None:
 
 
 def quoted(text: str) -> str:
-    """A text that Hydra's grammar takes as it is."""
+    """Quote a text so that Hydra's grammar reads it literally."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """What a command would get with these overrides, for studies and benchmarks that build what it builds."""
+    """The config that a command gets with these overrides, for studies and benchmarks that build the same objects."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         return plain(hydra.compose(config_name, list(overrides)))
 
 
 def bundled_models() -> dict[str, Path]:
-    """The files of the models that come with the project, by name without ending: cats32, cats64, ..."""
+    """The files of the bundled models, by name without extension: cats32, cats64, ..."""
     folder = next((folder for folder in _MODEL_FOLDERS if folder.is_dir()), _MODEL_FOLDERS[0])
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def bundled_model(name: str) -> str:
-    """The file of a model that comes with the project, by its name with or without ending."""
+    """The file of a bundled model, given its name with or without extension."""
     models = bundled_models()
     found = models.get(name.removesuffix(".safetensors"))
     if found is None:
@@ -145,12 +145,12 @@ def bundled_model(name: str) -> str:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """A composed config as nested dicts, lists and values, all resolved; UserError names a key without a value."""
+    """A composed config as nested dicts, lists and values, fully resolved; UserError if a key has no value."""
     return checked(resolved(cfg))
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """A composed config as nested dicts, lists and values; UserError for one that refers to nothing."""
+    """A composed config as nested dicts, lists and values; UserError if an interpolation cannot be resolved."""
     try:
         container = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
@@ -160,7 +160,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def checked(container: dict[str, Any]) -> dict[str, Any]:
-    """A resolved config as commands take it; UserError for keys without a value, and for seeds that are none."""
+    """A resolved config, validated for use by a command; UserError for keys without a value and for invalid seeds."""
     missing = sorted(_missing(container))
     if missing:
         raise UserError(
@@ -178,7 +178,7 @@ def _missing(node: object, place: str = "") -> list[str]:
 
 
 def expand_home(value: object) -> Any:
-    """`~` in front of a path means the home folder, as in a shell, wherever it stands."""
+    """Expand a leading `~` to the home folder, as a shell does, in every string of a config."""
     if isinstance(value, dict):
         return {key: expand_home(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -192,8 +192,8 @@ def expand_home(value: object) -> Any:
 
 
 def _check_values(node: object, place: str = "") -> None:
-    """Every `seed` of a config, wherever it stands: what draws from it would say so in its own words, and late; every
-    name of a file, which must not be empty: that would be the working directory."""
+    """Check every `seed` of a config early, rather than when it is first used, and refuse empty file names, which would
+    mean the working directory."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if key == "seed" and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
             raise UserError(f"{place}seed={value} is not allowed; it must be a whole number from 0 to 2^63 - 1.")
@@ -203,7 +203,7 @@ def _check_values(node: object, place: str = "") -> None:
 
 
 def _listed(node: object) -> Any:
-    """One thing given where the signature of a `_target_` wants several is a list of it, not read letter by letter."""
+    """Wrap single values in a list where the signature of a `_target_` expects several, so strings are not iterated."""
     if isinstance(node, list):
         return [_listed(item) for item in node]
     if not isinstance(node, dict):
@@ -213,16 +213,16 @@ def _listed(node: object) -> Any:
 
 
 def at(cfg: Any, key: str) -> Any:
-    """The value of a dotted key; None where there is none, as of a group of options."""
+    """The value of a dotted key; None if there is none, as for a group of options."""
     for part in key.split("."):
         cfg = cfg.get(part) if isinstance(cfg, Mapping) else None
     return cfg
 
 
 def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
-    """UserError for a run that starts processes of its own where a sweep runs its jobs in this process.
+    """Raise UserError if a sweep that runs its jobs in this process has a run that starts processes of its own.
 
-    Lightning starts the further processes with this process's command line, which would start the whole sweep again.
+    Lightning starts further processes with this process's command line, which would start the whole sweep again.
     """
     num_processes = trainer["devices"] * trainer["num_nodes"]
     if num_processes > 1 and runs_here():
@@ -233,8 +233,8 @@ def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
 
 
 def training_of(model: str | None) -> str:
-    """The choice of `training` for a choice of `model` where none is made: what the model's file says at `training`, or
-    one that it extends, else auto, a generator against a discriminator."""
+    """The default `training` for a choice of `model`: the value of `training` in the model's file or in one that it
+    extends, else auto, which trains a generator against a discriminator."""
     path = CONFIG_FOLDER / "model" / f"{model}.yaml"
     said = yaml.safe_load(path.read_text()) if path.is_file() else {}
     bases = [entry for entry in said.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
@@ -243,9 +243,9 @@ def training_of(model: str | None) -> str:
 
 
 def run_name(prefix: str, *, _root_: DictConfig) -> str:
-    """`prefix` and the digest of what the command asks: the same question finds the same folder again.
+    """`prefix` followed by a digest of the config, so that the same command finds the same folder again.
 
-    In a sweep all that differs between its jobs counts, so that no two of them share a folder.
+    In a sweep, everything that differs between its jobs enters the digest, so that no two jobs share a folder.
     """
     keys = [str(key) for key in _root_ if key not in ("run_dir", "hydra")]
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys), resolve=True)
@@ -255,16 +255,16 @@ def run_name(prefix: str, *, _root_: DictConfig) -> str:
 
 
 def swept_presets(config: Mapping[Any, Any], given: Sequence[str]) -> dict[str, str]:
-    """Of the overrides `given` the presets (`experiment=`, `debug=`) that differ between the jobs of a sweep.
+    """Among the overrides `given`, the presets (`experiment=`, `debug=`) that differ between the jobs of a sweep.
 
-    They leave no key of their own.
+    Presets leave no key of their own in the composed config.
     """
     pairs = (each.lstrip("+").partition("=") for each in given)
     return {key: choice for key, _, choice in pairs if key in swept() and "." not in key and key not in config}
 
 
 def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, name: str) -> None:
-    """A wrong argument name is the user's mistake; a TypeError from inside the constructor is ours and stays one."""
+    """Raise UserError for a wrong argument name; a TypeError from inside the constructor is a bug and left alone."""
     try:
         inspect.signature(target.func).bind(*target.args, **{**target.keywords, **kwargs})
     except (TypeError, ValueError) as error:
@@ -277,14 +277,14 @@ def _user_error(error: InstantiationException) -> Exception:
         if isinstance(cause, UserError):
             return cause
         root, cause = cause, cause.__cause__
-    # A wrong argument or target is the user's mistake; anything else that broke inside the constructor is ours.
+    # A wrong argument or target is the user's mistake; any other failure inside the constructor is a bug.
     if isinstance(root, (TypeError, ImportError, AttributeError, InstantiationException)):
         named = re.search(r"target '([^']+)'", str(error))
         return UserError(f"Cannot build '{named[1] if named else '?'}': {str(root).splitlines()[0]}.")
     return root if isinstance(root, Exception) else error
 
 
-SourcesRegistry.instance().types["file"] = FileConfigSource  # of the name of Hydra's own, or Hydra would refuse it
+SourcesRegistry.instance().types["file"] = FileConfigSource  # Hydra requires this class name
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 OmegaConf.register_new_resolver("bundled_model", bundled_model, replace=True)
 OmegaConf.register_new_resolver("training_of", training_of, replace=True)

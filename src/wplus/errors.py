@@ -1,4 +1,4 @@
-"""The exceptions for a mistake of the user and for a wish to stop, and the checks that most mistakes fail."""
+"""Exceptions for user errors and interrupts, and the most common argument checks."""
 
 import argparse
 import math
@@ -8,14 +8,14 @@ from typing import NoReturn
 
 
 class UserError(ValueError):
-    """Bad input from outside: one sentence with what was given and what is allowed.
+    """Invalid user input; the message is one sentence stating what was given and what is allowed.
 
     The command lines print it without a stack trace and exit with a non-zero status.
     """
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or a signal that asks to end: what is done is kept, the exit status is 128 + `number`."""
+    """Ctrl-C or a termination signal: finished work is kept, and the exit status is 128 + `number`."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
@@ -23,15 +23,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """As argparse's, without the usage in front of what is wrong."""
+    """An argparse parser that prints errors in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
+        """Print the message and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}; see --help.\n")
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
-    """UserError, as "space must be one of z, z+, w, w+, got 'x'.", unless `value` is one of `allowed`."""
+    """Raise UserError ("space must be one of z, z+, w, w+, got 'x'.") unless `value` is one of `allowed`."""
     choices = list(allowed)
     if value not in choices:
         raise UserError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
@@ -40,7 +40,7 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
 def check_number(
     name: str, value: object, *, lowest: float = -math.inf, highest: float | None = None, whole: bool = False
 ) -> None:
-    """UserError unless `value` is a finite number (a whole one with `whole`) from `lowest` to `highest`."""
+    """Raise UserError unless `value` is a finite number (an integer if `whole`) from `lowest` to `highest`."""
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     number = float(value) if is_number else math.nan  # type: ignore[arg-type]
     if not lowest <= number <= (math.inf if highest is None else highest) or math.isinf(number):
@@ -51,7 +51,7 @@ def check_number(
 
 
 def check_numbers(name: str, values: Sequence[object], *, lowest: float = -math.inf) -> None:
-    """UserError unless there are some values, all of them finite numbers of at least `lowest`."""
+    """Raise UserError unless `values` is a non-empty sequence of finite numbers of at least `lowest`."""
     if not values:
         raise UserError(f"{name} must have one or more numbers, got none.")
     for value in values:

@@ -1,7 +1,7 @@
-"""The options of what a config names, read from its source: a node with `_target_` gets the defaults of the signature.
+"""Read the options of a `_target_` from its source code, to complete config nodes with the signature's defaults.
 
-Nothing is imported: torch alone would take longer than a `--help` may. Options are the parameters with a default, of
-a dataclass the fields with one; where **kwargs are passed on, those of the function or class they are passed to, too.
+Nothing is imported: importing torch alone would make `--help` too slow. Options are the parameters (or dataclass
+fields) with a default and, where **kwargs are passed on, also those of the function or class that receives them.
 """
 
 import ast
@@ -26,7 +26,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Option:
-    """A parameter with a default: its value, what is said of it, and its annotation."""
+    """A parameter with a default: its value, its description and its annotation."""
 
     default: Any
     comment: str = ""
@@ -34,20 +34,20 @@ class Option:
 
 
 class Unreadable(ValueError):
-    """A default that is no plain value, such as a function."""
+    """Raised for a default that is not a plain value, such as a function."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module's syntax tree, by name and file."""
+    """A module's name, file and syntax tree."""
 
     name: str
     path: Path
     tree: ast.Module
-    comments: Mapping[int, str]  # by line
+    comments: Mapping[int, str]  # by line number
 
     def find(self, name: str) -> ast.stmt | None:
-        """The statement that defines or imports a top-level name."""
+        """Find the statement that defines or imports a top-level name."""
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
                 return node
@@ -60,9 +60,9 @@ class Module:
 
 
 def complete(node: object, without: Collection[str] = ()) -> Any:
-    """A config with the defaults of every `_target_` in it, wherever the config says nothing else; lists for tuples.
+    """Fill in the defaults of every `_target_` in a config where the config gives no value; tuples become lists.
 
-    `without` are parameters that come from the program.
+    `without` names parameters that the code itself supplies.
     """
     if isinstance(node, list):
         return [complete(item, without) for item in node]
@@ -81,7 +81,7 @@ def complete(node: object, without: Collection[str] = ()) -> Any:
 
 
 def takes_further_keys(target: str, name: str) -> bool:
-    """Whether a parameter is a mapping of names to numbers, such as weights: a config may add names to it."""
+    """Whether a parameter maps names to numbers, such as weights, so that a config may add names to it."""
     found = signature(target).get(name)
     return found is not None and re.search(r"(Mapping|dict)\[str, float\]", found.annotation) is not None
 
@@ -90,8 +90,8 @@ SEVERAL = ("Sequence", "Collection", "Iterable", "list", "tuple")
 
 
 def listed(target: str, name: str, value: Any) -> Any:
-    """A value for a parameter: a word or number that it takes in a list alone in one, numbers as words where words are
-    wanted."""
+    """Convert a value for a parameter: wrap a single string or number if a list is expected, and turn numbers into
+    strings if strings are expected."""
     found = signature(target).get(name)
     annotation = "" if found is None else found.annotation
     kinds = _without_brackets(annotation).split(" | ")
@@ -110,19 +110,19 @@ def _without_brackets(annotation: str) -> str:
 
 
 def options(target: str) -> dict[str, Option]:
-    """The options of a function or class, by name, in order; {} for a target that has no source here."""
+    """The options of a function or class, by name, in order; {} if the target's source is not in this package."""
     return {name: option for name, option in signature(target).items() if option.default is not ...}
 
 
 @functools.cache
 def signature(target: str) -> dict[str, Option]:
-    """The parameters that a config may give; those without a default, or an unreadable one, have the default `...`."""
+    """The parameters that a config may set; those without a readable default have the default `...`."""
     found = _definition(target)
     return {} if found is None else _parameters(*found)
 
 
 def _definition(target: str) -> tuple[Module, Definition] | None:
-    """Where a dotted name is defined, through imports of packages."""
+    """Find where a dotted name is defined, following re-exports."""
     module, _, name = target.rpartition(".")
     source = _module(module)
     node = None if source is None else source.find(name)
@@ -179,7 +179,7 @@ def _bases(module: Module, node: ast.ClassDef) -> Iterator[tuple[Module, Definit
 
 
 def _named(module: Module, name: str) -> tuple[Module, Definition] | None:
-    """What a name in a module stands for: defined there, or imported by name or with its module."""
+    """Resolve a name in a module: defined there, or imported by name or through its module."""
     head, _, rest = name.partition(".")
     node = module.find(head)
     if rest and isinstance(node, ast.ImportFrom):
@@ -207,7 +207,7 @@ def _arguments(
 def _passed_on(
     module: Module, node: ast.FunctionDef, inherited: Mapping[str, Option], own: Collection[str]
 ) -> dict[str, Option]:
-    """The parameters of what a function's **kwargs go to, but those that it has or fills itself."""
+    """The parameters of the callable that receives a function's **kwargs, except those that it has or sets itself."""
     assert node.args.kwarg is not None
     for call in (item for item in ast.walk(node) if isinstance(item, ast.Call)):
         passed = [item.value for item in call.keywords if item.arg is None]
@@ -244,7 +244,7 @@ def _option(
 
 
 def _value(module: Module, node: ast.expr) -> Any:
-    """A literal, a constant of this module or of one that it imports from, or what is calculated of these."""
+    """Evaluate a literal, a constant of this module or of one it imports from, or an expression of these."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Tuple | ast.List):
@@ -266,7 +266,7 @@ def _value(module: Module, node: ast.expr) -> Any:
 
 
 def _called(module: Module, node: ast.Call) -> Any:
-    """MappingProxyType({...}) and its like, and the defaults of dataclass fields."""
+    """Evaluate calls such as MappingProxyType({...}), and the defaults of dataclass fields."""
     called = ast.unparse(node.func).rpartition(".")[2]
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
     if called == "field" and "default" in keywords:
