@@ -107,7 +107,7 @@ def test_parts_of_a_prepared_set_are_no_classes(pattern: str, numbers: tuple[int
 
 
 def test_one_class_warns() -> None:
-    with pytest.warns(UserWarning, match="has the same label, which says nothing"):
+    with pytest.warns(UserWarning, match="has the same label, which is uninformative"):
         read_labels(FakeReader(["cats/1.png", "cats/2.png"]), "folder")
 
 

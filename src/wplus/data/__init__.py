@@ -1,4 +1,4 @@
-"""Images from the bundled cats, a folder or a zip, as uint8 with labels; endless batches; the zip maker."""
+"""Image sets (bundled cats and digits, folders, zips) as uint8 with labels, endless batches, and `wplus prepare`."""
 
 from wplus.data.build import build_dataset
 from wplus.data.cats import cat_images

@@ -1,4 +1,4 @@
-"""From a reader of files to an ImageSet: split, labels, decoding with a full report of what is bad, memory or lazy."""
+"""Build an ImageSet from a reader: split, labels, decoding with a full report of bad files, in memory or lazily."""
 
 import hashlib
 import inspect
@@ -23,7 +23,7 @@ from wplus.errors import UserError, check_choice, check_number
 BAD_FILES = ("refuse", "skip")
 _DIGEST_BYTES = 32
 Source = TypeVar("Source", bound=Callable[..., ImageSet])
-_MAX_BYTES = 2**31  # of a file: a zip's directory may claim anything
+_MAX_BYTES = 2**31  # largest file that is read: a zip's directory may claim any size
 
 
 def build_dataset(
@@ -46,22 +46,22 @@ def build_dataset(
 ) -> ImageSet:
     """The images of `reader` that belong to `split`, sorted by name.
 
-    Every image is decoded once before anything else starts, so that a bad one is known now and not at step 40,000. For
-    the held-out split these are the held-out images, else all images of the source.
+    Every image is decoded once up front, so that a bad one is reported now and not at step 40,000. For the held-out
+    split only the held-out images are checked, otherwise all images of the source.
 
     Args:
         reader: a folder or zip.
         resolution: height and width in pixels, a power of two from 8 to 1024.
-        split: "train", "held_out" or "all". A hash of an image's name decides where it belongs.
-        held_out_fraction: about this share of the images is held out.
-        num_images: so many of both splits together, spread evenly over the sorted names; None: all.
+        split: "train", "held_out" or "all". Images are assigned by a hash of their names.
+        held_out_fraction: approximate share of the images that is held out.
+        num_images: total number for both splits, spread evenly over the sorted names; None: all.
         labels: "none", "folder" (class of the first sub-folder) or "json" (`dataset.json`).
         fit, resize, channels, alpha: see `decode.Policies`. fit=refuse also refuses images of another size than most.
-        boxes: by name, the part of an image to take; those without one are made square by `fit`.
-        bad_files: "refuse" raises with the names of all that cannot be used; "skip" leaves them out with a warning.
-        memory_limit_gb: a set that needs more than this (in GiB, as uint8) is decoded when it is asked for.
-        num_threads: threads that decode; None takes every usable core.
-        cache_dir: where the digests of a lazily decoded set are kept; see `cache.cache_folder`.
+        boxes: image name -> the part of the image to use; images without a box are made square by `fit`.
+        bad_files: "refuse" raises an error naming all unusable files; "skip" leaves them out with a warning.
+        memory_limit_gb: sets that need more than this (in GiB, as uint8) are decoded on demand.
+        num_threads: number of decoding threads; None uses all available cores.
+        cache_dir: where the digests of a lazily decoded set are cached; see `cache.cache_folder`.
 
     Raises:
         UserError: an option that is not allowed, bad files under "refuse", labels that are missing, an empty split.
@@ -108,7 +108,7 @@ def build_dataset(
 
 
 def _report_bad(reader: Reader, bad: Mapping[str, str], num_checked: int, bad_files: str) -> None:
-    """Refuse the images that cannot be used, each with its reason, or warn that they are left out."""
+    """Raise an error listing the unusable images with their reasons, or warn that they are left out."""
     if not bad:
         return
     listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
@@ -120,7 +120,7 @@ def _report_bad(reader: Reader, bad: Mapping[str, str], num_checked: int, bad_fi
 
 
 def _spread(num: int, num_images: int | None) -> np.ndarray:
-    """`num_images` of the positions 0 .. num - 1, evenly spread and sorted; all where there are no more."""
+    """`num_images` of the positions 0 .. num - 1, evenly spaced and sorted; all if there are not more than that."""
     if num_images is None:
         return np.arange(num)
     check_number("num_images", num_images, lowest=1, whole=True)
@@ -129,8 +129,8 @@ def _spread(num: int, num_images: int | None) -> np.ndarray:
 
 
 def with_options_of(inner: Callable[..., Any], *, without: Collection[str] = ()) -> Callable[[Source], Source]:
-    """A decorator that shows the options of `inner`, but some, in the signature of a source that hands them on: a wrong
-    key is seen early.
+    """A decorator that adds the options of `inner`, except `without`, to the signature of a source that passes them on,
+    so that a wrong key is detected early.
     """
     handed = {name: each for name, each in inspect.signature(inner).parameters.items()
               if each.kind is each.KEYWORD_ONLY and name not in without}  # fmt: skip
@@ -144,12 +144,12 @@ def with_options_of(inner: Callable[..., Any], *, without: Collection[str] = ())
     return decorated
 
 
-# One pass over all files
+# A single pass over all files
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Turns the number of an image in a reader into pixels, under fixed policies."""
+    """Decodes images of a reader, by number, under fixed policies."""
 
     reader: Reader
     policies: Policies
@@ -158,7 +158,7 @@ class Decoder:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what comes out."""
+        """(C, H, W) of the decoded images."""
         assert self.policies.resolution is not None
         return len(self.policies.mode), self.policies.resolution, self.policies.resolution
 
@@ -167,14 +167,14 @@ class Decoder:
             check_number("num_threads", self.num_threads, lowest=1, highest=1024, whole=True)
 
     def pixels(self, number: int) -> np.ndarray:
-        """uint8 (C, H, W); BadImage when the image cannot be used."""
+        """Decode an image to uint8 (C, H, W); BadImage if it cannot be used."""
         decoded = self.attempt(number)
         if isinstance(decoded, BadImage):
             raise decoded
         return decoded.pixels
 
     def attempt(self, number: int) -> Decoded | BadImage:
-        """The image with its report, or why it cannot be used."""
+        """Decode an image; returns it with its report, or a BadImage with the reason why it cannot be used."""
         name = self.reader.names[number]
         try:
             if (size := self.reader.signature(name)[0]) > _MAX_BYTES:
@@ -187,9 +187,9 @@ class Decoder:
 
 
 def decode_all(decoder: Decoder, numbers: np.ndarray, keep: Callable[[int, Decoded], None]) -> dict[str, str]:
-    """Decode the images `numbers` on threads and call `keep(number, decoded)` in order; bad names with their reasons.
+    """Decode the images `numbers` on threads and call `keep(number, decoded)` in order; returns bad names -> reasons.
 
-    Under fit=refuse all images must be of one size: those that differ from the most frequent one are bad.
+    With fit=refuse all images must have the same size: those that differ from the most frequent size are bad.
     """
     bad: dict[str, str] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -205,7 +205,7 @@ def decode_all(decoder: Decoder, numbers: np.ndarray, keep: Callable[[int, Decod
 
 
 def other_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
-    """The names whose size is not the most frequent one, with the reason in words."""
+    """Names of images whose size is not the most frequent one -> the reason in words."""
     common = Counter(sizes.values()).most_common(1)[0][0] if sizes else (0, 0)
     most = f"where most images are {common[0]}x{common[1]} (fit=refuse)"
     return {name: f"it is {size[0]}x{size[1]} {most}" for name, size in sizes.items() if size != common}
@@ -214,14 +214,14 @@ def other_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
 def _read(
     decoder: Decoder, checked: np.ndarray, wanted: np.ndarray, memory_limit_gb: float, cache_dir: str | None
 ) -> tuple[Tensor | LazyImages, dict[str, str]]:
-    """The images `wanted`, in memory where they fit, and of all `checked` the bad ones with their reasons."""
+    """Read the images `wanted`, in memory if they fit; also returns the bad ones among `checked` with their reasons."""
     if len(wanted) * math.prod(decoder.image_shape) <= memory_limit_gb * 2**30:
         return load_images(decoder, checked, wanted)
     return digest_images(decoder, checked, wanted, cache_dir)
 
 
 def load_images(decoder: Decoder, checked: np.ndarray, wanted: np.ndarray) -> tuple[Tensor, dict[str, str]]:
-    """Decode `checked`, keep the pixels of `wanted`: uint8 (len(wanted), C, H, W), rows of bad images undefined."""
+    """Decode `checked` and keep the pixels of `wanted`, uint8 (len(wanted), C, H, W); bad rows are undefined."""
     images = np.empty((len(wanted), *decoder.image_shape), dtype=np.uint8)
     row_of = {int(number): row for row, number in enumerate(wanted)}
 
@@ -235,7 +235,7 @@ def load_images(decoder: Decoder, checked: np.ndarray, wanted: np.ndarray) -> tu
 def digest_images(
     decoder: Decoder, checked: np.ndarray, wanted: np.ndarray, cache_dir: str | None
 ) -> tuple[LazyImages, dict[str, str]]:
-    """Decode `checked` once for errors and digests (kept in the cache, so once only); `wanted` is decoded on demand."""
+    """Decode `checked` once for errors and digests, which are cached; `wanted` is then decoded on demand."""
     names = decoder.reader.names
     bad: dict[str, str] = {}
 
@@ -260,7 +260,7 @@ def digest_images(
     }
     digests = cached_array("digests", key, build, shape=(len(names), _DIGEST_BYTES), cache_dir=cache_dir)
     for number in checked[~digests[checked].any(axis=1)]:
-        if names[number] not in bad:  # known from an earlier run, which also said why
+        if names[number] not in bad:  # found bad by an earlier run: decode it again for the reason
             result = decoder.attempt(number)
             bad[names[number]] = result.reason if isinstance(result, BadImage) else "its size differs (fit=refuse)"
     given: dict[str, Any] = {"image_shape": decoder.image_shape, "num_threads": decoder.num_threads}

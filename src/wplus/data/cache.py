@@ -1,4 +1,4 @@
-"""Arrays that are slow to make and cheap to keep: one file each, written whole or not at all, checked when read."""
+"""Disk cache for arrays that are slow to compute: one file each, written atomically and verified when read."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder(cache_dir: str | None = None) -> Path:
-    """`cache_dir` when given, else the environment's WPLUS_CACHE, else ~/.cache/wplus. Nothing is created."""
+    """`cache_dir` if given, else the environment variable WPLUS_CACHE, else ~/.cache/wplus. Nothing is created."""
     return at_home(cache_dir or os.environ.get("WPLUS_CACHE") or Path.home() / ".cache" / "wplus")
 
 
@@ -30,9 +30,9 @@ def cached_array(
     shape: tuple[int, ...],
     cache_dir: str | None = None,
 ) -> np.ndarray:
-    """The uint8 array of `shape` that `build()` makes, from the cache when a whole copy is there.
+    """Return the uint8 array of `shape` that `build()` computes, from the cache if it holds an intact copy.
 
-    `key` must hold everything that the content depends on. A damaged file (its SHA-256 closes it) is made anew.
+    `key` must contain everything the array depends on. A file that does not match the SHA-256 at its end is rebuilt.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder(cache_dir) / f"{name}-{digest}.bin"

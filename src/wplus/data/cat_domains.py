@@ -1,7 +1,8 @@
-"""Two unpaired domains of bundled pictures: cats of two furs, with a hat and without, or cats and robots.
+"""Two unpaired domains of bundled pictures: cats with two kinds of fur, without and with a hat, or cats and robots.
 
-Every cat of one domain has a counterpart in the other, equal in all else, which is no image of that domain but can be
-drawn: a translation that was learned without pairs is compared with the truth. Of cats and robots none is known.
+Every cat of one domain has a counterpart that differs in the domain's factor alone. Counterparts are not images of the
+other domain but can be drawn, which provides a ground truth for translation learned without pairs. For cats and robots
+there is none.
 """
 
 from collections.abc import Mapping
@@ -23,30 +24,30 @@ from wplus.data.reader import select
 from wplus.errors import check_choice, check_number
 
 CHANGED = {"fur": ("fur", 4, 8), "hat": ("accessory", 15, 5)}
-"""Task -> the factor in which the domains differ, and its class in either: patches and dots; nothing and a top hat."""
+"""Task -> the factor in which the domains differ, and its class in a and b: patches, dots; nothing, a top hat."""
 TASKS = (*CHANGED, "robots")
 CATS, ROBOTS = "cats (robohash set4, David Revoy, CC-BY-4.0)", "robots (robohash set3, Julian Peter Arias, CC-BY-3.0)"
-_PARTS = 300  # the streams of randomness that draw robots
+_PARTS = 300  # the random streams that draw robots
 Attributes = dict[str, np.ndarray]
 
 
 @with_options_of(Drawing)
 def cat_domains(*, task: str = "fur", **options: Any) -> TwoDomains:
-    """Cats of fur 4 (domain a) and 8 (b), without a hat and with one, or cats and robots; see above.
+    """Cats with fur 4 (domain a) and 8 (b), without a hat (a) and with one (b), or cats (a) and robots (b); see above.
 
     Args:
         task: "fur", "hat" or "robots".
-        options: those of `cat_images`, with these meanings. split: "train", "held_out", which comes with the true
-            counterparts, or "all". num_images: in both domains and both splits together; no cat of one is in the other.
-            held_out_fraction: about this share of all combinations of the other factors is held out, of both domains.
+        options: those of `cat_images`, with these differences. split: "train", "held_out" (which includes the true
+            counterparts) or "all". num_images: total over both domains and both splits; no cat is in both domains.
+            held_out_fraction: approximate share of the combinations of the other factors held out in both domains.
 
     Raises:
-        UserError: an option that is not allowed, or a split that comes out empty.
+        UserError: an option that is not allowed, or an empty split.
     """
     check_choice("task", task, TASKS)
     drawing = Drawing(**options)
     check_number("num_images", drawing.num_images, lowest=2, whole=True)
-    numbers = [np.arange(first, drawing.num_images, 2) for first in (0, 1)]  # of the pictures of a and b
+    numbers = [np.arange(first, drawing.num_images, 2) for first in (0, 1)]  # numbers of the pictures in a and b
     if task == "robots":
         cats = _Cats(numbers[0], task, drawing)
         return TwoDomains.unpaired(cats.images(cats.attributes), _robots(numbers[1], task, drawing))
@@ -65,7 +66,7 @@ def _policies(task: str, drawing: Drawing) -> dict[str, Any]:
 
 
 class _Cats:
-    """The cats `numbers` of a seed, with some factors set: `changes`."""
+    """The cats `numbers` of a seed, with the factors in `changes` set to fixed values."""
 
     def __init__(
         self, numbers: np.ndarray, task: str, drawing: Drawing, changes: Mapping[str, int] | None = None
@@ -78,7 +79,7 @@ class _Cats:
             self.attributes[factor][:] = chosen
 
     def images(self, attributes: Attributes) -> ImageSet:
-        """Those of the split, drawn with `attributes`, which the split does not heed in what is set."""
+        """The cats of the split, drawn with `attributes`; the split does not depend on the factors that are set."""
         drawing, others = self.drawing, [factor for factor in FACTORS if factor not in self.changes]
         kept = select_cats(attributes, self.num_choices, drawing.split, drawing.held_out_fraction, others)
         classes = {factor: int(attributes[factor][0]) for factor in self.changes}
@@ -95,7 +96,7 @@ class _Cats:
 
 
 def _robots(numbers: np.ndarray, task: str, drawing: Drawing) -> ImageSet:
-    """The robots `numbers` that belong to a split, by a hash of their names."""
+    """The robots among `numbers` that belong to the split, by a hash of their names."""
     layers = robot_render.load_parts(drawing.resolution, drawing.cache_dir)
     framing = draw_factors(numbers, drawing.seed, dict.fromkeys(FACTORS, 1), drawing.strengths)
     attributes = {name: framing[name] for name in NUISANCES}

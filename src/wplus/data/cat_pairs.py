@@ -1,9 +1,9 @@
-"""Pairs for translation whose second picture is a bundled cat and whose first is made of it: outline, silhouette, ...
+"""Pairs for translation: the second picture is a bundled cat, the first is derived from it (outline, silhouette, ...).
 
-outline         dark lines where colours change, on white
+outline         dark lines at colour edges, on white
 silhouette      the cat in black on white
-low_resolution  a quarter of the resolution, enlarged by the nearest pixels
-scribble        a contour with gaps, off by a pixel, and some dabs of the cat's colours, on white
+low_resolution  a quarter of the resolution, enlarged by nearest-neighbour interpolation
+scribble        a contour with gaps and jitter of a pixel, and some dabs of the cat's colours, on white
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from wplus.data.domains import TwoDomains
 from wplus.data.image_set import ImageSet
 from wplus.errors import check_choice
 
-SHRINK = 4  # of low_resolution
-EDGE = 64  # levels of 255 between neighbours, from which on there is a line
-NUM_DABS, KEPT = 24, 0.7  # of a scribble: dabs of colour, share of the contour that is drawn
-_STREAM = 200  # of randomness
+SHRINK = 4  # factor of low_resolution
+EDGE = 64  # smallest difference between neighbours (of 255 levels) that draws a line
+NUM_DABS, KEPT = 24, 0.7  # scribble: number of colour dabs, share of the contour that is drawn
+_STREAM = 200  # random stream
 Cat = dict[str, int]
 
 
 @with_options_of(Drawing)
 def cat_pairs(*, task: str = "outline", **options: Any) -> TwoDomains:
-    """Pairs of a picture (domain a) and the cat that it was made of (domain b), by `task`; see above.
+    """Pairs of a picture (domain a) and the cat it is derived from (domain b), by `task`; see above.
 
     Outlines and silhouettes are grey, 1 channel; the others are RGB. No combination of a held-out cat's factors occurs
-    in training. The other options are those of `cat_images`; the background is one grey, for nothing in an outline
-    would tell another.
+    in training. The other options are those of `cat_images`; the background is a constant grey, since an outline tells
+    nothing about its colour.
 
     Raises:
         UserError: what `cat_images` raises, or an unknown task.
@@ -62,7 +62,7 @@ def cat_pairs(*, task: str = "outline", **options: Any) -> TwoDomains:
 
 
 def _opacity(cat: Cat, resolution: int, cache_dir: str | None) -> np.ndarray:
-    """Where the cat is: uint8 (resolution, resolution), 255 inside; of the same picture on black and on white."""
+    """The cat's opacity, uint8 (resolution, resolution), 255 inside, computed from its pictures on black and white."""
     layers = load_layers(resolution, cache_dir)
     black, white = (
         render({**cat, **dict.fromkeys(NUISANCES[:3], level)}, resolution, layers).astype(np.int16)
@@ -71,7 +71,7 @@ def _opacity(cat: Cat, resolution: int, cache_dir: str | None) -> np.ndarray:
     return (255 - (white - black).clip(0, 255).max(axis=0)).astype(np.uint8)
 
 
-# pixels (3, R, R) of a cat, what gives its opacity, its number -> picture (C, R, R); all uint8
+# (a cat's pixels (3, R, R), a function that returns its opacity, its number) -> picture (C, R, R); all uint8
 Maker = Callable[[np.ndarray, Callable[[], np.ndarray], int], np.ndarray]
 
 
@@ -96,7 +96,7 @@ def _low_resolution(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index
 def _scribble(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index: int) -> np.ndarray:
     inside = opacity() > 127
     size, page = len(inside), np.full_like(pixels, 255)
-    step = max(1, size // 32)  # of a pen
+    step = max(1, size // 32)  # width of the pen
     drawn = uniforms(np.arange(NUM_DABS + size * size), _STREAM, index)
     rows, columns = np.nonzero(inside)
     if len(rows):
@@ -106,14 +106,14 @@ def _scribble(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index: int)
     contour = inside & ~_eroded(inside, step)
     rows, columns = np.nonzero(contour)
     chance = drawn[NUM_DABS + rows * size + columns]
-    off = np.where(chance < KEPT / 2, 0, step)  # a hand that is not steady
+    off = np.where(chance < KEPT / 2, 0, step)  # jitter of an unsteady hand
     drawn_here = chance < KEPT
     page[:, (rows - off).clip(0)[drawn_here], columns[drawn_here]] = 30
     return page
 
 
 def _eroded(mask: np.ndarray, num: int) -> np.ndarray:
-    """Pixels all of whose neighbours within `num` pixels, up, down, left and right, are in the mask."""
+    """Erode a mask: keep pixels whose neighbours at `num` pixels up, down, left and right are all in it."""
     padded = np.pad(mask, num, mode="edge")
     size = len(mask)
     parts = [padded[num + dy : num + dy + size, num + dx : num + dx + size]
@@ -127,4 +127,4 @@ TASKS: dict[str, tuple[Maker, int]] = {
     "low_resolution": (_low_resolution, 3),
     "scribble": (_scribble, 3),
 }
-"""Task -> what makes the picture, and its channels."""
+"""Task -> the function that makes the picture, and its number of channels."""

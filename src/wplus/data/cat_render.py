@@ -1,4 +1,4 @@
-"""Draws one cat: five painted layers over a plain background, slightly moved, scaled and mirrored.
+"""Render one cat: five painted layers over a plain background, slightly shifted, scaled and mirrored.
 
 The layers are set 4 of the `robohash` package, painted by David Revoy (CC-BY-4.0). A cat is a pure function of its
 factors and the resolution: integers in, uint8 pixels out.
@@ -19,27 +19,27 @@ from wplus.core.random import uniforms
 from wplus.data.cache import cached_array
 from wplus.errors import UserError, check_number
 
-RENDER_VERSION = 1  # part of every cache key: raise it when the same factors give other pixels
+RENDER_VERSION = 1  # part of every cache key: increment it when the same factors give different pixels
 FACTORS = ("body", "fur", "eyes", "mouth", "accessory")
-"""The painted factors, from the lowest layer to the highest."""
+"""The painted factors, from the bottom layer to the top."""
 NUISANCES = ("background_red", "background_green", "background_blue", "shift_x", "shift_y", "size", "flip")
 """Colours 0..255; shifts (right and down) and size in thousandths of the image's width; flip 0 or 1."""
 
 _PAINTED_PX = 1024
-_MEAN_SIZE = 0.9  # of the painted frame in the image's width: leaves air around ears and tail
+_MEAN_SIZE = 0.9  # of the painted frame, relative to the image's width: leaves a margin around ears and tail
 _BACKGROUND = 208  # grey level: light enough for the dark cats, dark enough for the cream one
-MAX_CACHED_PX = 512  # larger layers are made again by each process: reading them would not be faster
+MAX_CACHED_PX = 512  # larger layers are not cached: reading them would be no faster than making them
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """How much the nuisances vary; 0 turns one off.
+    """How much the nuisance factors vary; 0 turns one off.
 
     Attributes:
-        background: 0 is always the same grey, 1 any colour.
-        shift: largest shift in image widths. Sideways both ways, but only downwards: the paintings end in a straight
-            line at the bottom, which must not float in the image.
-        scale: largest relative change of size, both ways.
+        background: 0 is a constant grey, 1 any colour.
+        shift: largest shift in image widths, sideways in both directions but vertically only down: the paintings end in
+            a straight line at the bottom, which must not float in the image.
+        scale: largest relative change of size, in both directions.
         flip: probability of a mirrored cat.
     """
 
@@ -55,7 +55,7 @@ class Strengths:
 
 @dataclass(frozen=True)
 class Layer:
-    """A painting cut to what is not transparent: an RGBA image and where its corner lies, in pixels."""
+    """A painting cropped to its opaque part: an RGBA image and the position of its corner in pixels."""
 
     image: Image.Image
     left: int
@@ -67,10 +67,10 @@ class Paintings:
     """One of robohash's sets of paintings, of a cat or a robot.
 
     Args:
-        name: what they draw.
+        name: what they depict.
         root: the set's folder.
-        folders: by part, from the lowest layer to the highest, the folder of its paintings.
-        num_files: in all of them.
+        folders: part -> the folder of its paintings, from the bottom layer to the top.
+        num_files: total number of paintings.
         version: part of the cache's key.
     """
 
@@ -81,7 +81,7 @@ class Paintings:
     version: int
 
     def files(self) -> dict[str, list[Path]]:
-        """By part, sorted by name. UserError where they are not installed, or others."""
+        """The files of each part, sorted by name. UserError if the set is missing or not the expected one."""
         package = importlib.util.find_spec("robohash")
         if package is None or package.origin is None:
             raise UserError(
@@ -94,10 +94,10 @@ class Paintings:
         return files
 
     def shrunk(self, resolution: int, cache_dir: str | None) -> dict[str, list[Image.Image]]:
-        """By part, RGBA, for images of `resolution`; made once."""
+        """The paintings of each part, RGBA, scaled for images of `resolution`; computed once and cached."""
         files, px = self.files(), painted_px(resolution)
 
-        def shrink() -> np.ndarray:  # Pillow multiplies with alpha before it averages, so edges do not darken
+        def shrink() -> np.ndarray:  # Pillow premultiplies alpha before averaging, so edges do not darken
             paintings = (Image.open(file).convert("RGBA") for part in files.values() for file in part)
             return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
 
@@ -111,7 +111,7 @@ class Paintings:
 def draw_factors(
     indices: np.ndarray, seed: int, num_choices: Mapping[str, int], strengths: Strengths
 ) -> dict[str, np.ndarray]:
-    """All factors and nuisances of the cats `indices` (N,): name -> int64 (N,), each uniform and independent."""
+    """Sample all factors and nuisances of the cats `indices` (N,): name -> int64 (N,), uniform and independent."""
     streams = {name: uniforms(indices, seed, stream) for stream, name in enumerate((*FACTORS, *NUISANCES))}
     drawn = {name: np.floor(streams[name] * num_choices[name]) for name in FACTORS}
     for name in NUISANCES[:3]:
@@ -124,7 +124,7 @@ def draw_factors(
 
 
 def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[Layer | None]]) -> np.ndarray:
-    """One cat, uint8 (3, resolution, resolution); `layers` from `load_layers(resolution)`."""
+    """Render one cat, uint8 (3, resolution, resolution); `layers` come from `load_layers(resolution)`."""
     painted, margin = painted_px(resolution), margin_of(cat, resolution)
     colour = tuple(cat[name] for name in NUISANCES[:3])
     canvas = Image.new("RGB", (painted + 2 * margin, painted + margin), colour)
@@ -139,13 +139,13 @@ def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[La
 
 
 def _width(cat: Mapping[str, int], resolution: int) -> float:
-    """Of the image, in pixels of the layers."""
+    """Width of the image in pixels of the layers."""
     return 1000 * painted_px(resolution) / cat["size"]
 
 
 def margin_of(cat: Mapping[str, int], resolution: int) -> int:
-    """Of the canvas around the painting on three sides, wide enough for the window and the filter's reach beyond it (3
-    pixels of the image); at the bottom the canvas ends with the cat.
+    """Margin of the canvas around the painting on three sides, wide enough for the window and the filter's support
+    beyond it (3 pixels of the image); at the bottom the canvas ends with the cat.
     """  # fmt: skip
     width = _width(cat, resolution)
     reach = max(width - painted_px(resolution), 0) + width * max(abs(cat["shift_x"]), cat["shift_y"]) / 1000
@@ -153,9 +153,9 @@ def margin_of(cat: Mapping[str, int], resolution: int) -> int:
 
 
 def framed(canvas: Image.Image, cat: Mapping[str, int], resolution: int) -> np.ndarray:
-    """A canvas with `margin_of` as shift, size and flip show it, uint8 (3, resolution, resolution)."""
+    """Apply shift, size and flip to a canvas with margin `margin_of`; uint8 (3, resolution, resolution)."""
     painted, margin, width = painted_px(resolution), margin_of(cat, resolution), _width(cat, resolution)
-    # Mirroring comes last, so a shift to the right of a mirrored cat is one to the left before.
+    # Mirroring comes last, so a mirrored cat is shifted left in order to end up shifted right.
     shift_x = -cat["shift_x"] if cat["flip"] else cat["shift_x"]
     left = margin + (painted - width) / 2 - width * shift_x / 1000
     bottom = margin + painted - width * cat["shift_y"] / 1000
@@ -166,14 +166,14 @@ def framed(canvas: Image.Image, cat: Mapping[str, int], resolution: int) -> np.n
 
 
 def _inside(body: Layer, fur: Layer) -> Image.Image:
-    """The fur's alpha where there is a body under it: painted for one tail, a pattern would float beside another."""
+    """The fur's alpha restricted to the body: a pattern painted for one tail would float beside another."""
     shape = Image.new("L", fur.image.size)
     shape.paste(body.image.getchannel("A"), (body.left - fur.left, body.top - fur.top))
     return ImageChops.multiply(fur.image.getchannel("A"), shape)
 
 
 def painted_px(resolution: int) -> int:
-    """Width of the layers in pixels: twice the image's, so that moving and scaling them does not blur."""
+    """Width of the layers in pixels: twice the image's, so that shifting and scaling do not blur them."""
     return min(_PAINTED_PX, max(64, 2 * resolution))
 
 
@@ -185,7 +185,7 @@ CATS = Paintings("cat", "set4", dict(zip(FACTORS, ("000#00body", "001#01fur", "0
 def load_layers(resolution: int, cache_dir: str | None = None) -> dict[str, list[Layer | None]]:
     """The paintings for images of `resolution`, by factor; None for an empty one ("no fur pattern", "no accessory").
 
-    Two of the fur paintings are equal (both empty); only the first is kept, so that every choice can be seen.
+    Two of the fur paintings are identical (both empty); only the first is kept, so that all choices look different.
     """
     layers = {}
     for factor, paintings in CATS.shrunk(resolution, cache_dir).items():
@@ -195,6 +195,6 @@ def load_layers(resolution: int, cache_dir: str | None = None) -> dict[str, list
 
 
 def cut(painting: Image.Image) -> Layer | None:
-    """A painting without its empty margins; None where nothing is on it."""
+    """Crop a painting to its non-empty part; None if it is empty."""
     box = painting.getchannel("A").getbbox()
     return Layer(painting.crop(box), box[0], box[1]) if box else None

@@ -1,4 +1,4 @@
-"""The bundled cats as an ImageSet: rendered by index, some combinations of factors held out, true factors attached."""
+"""The bundled cats as an ImageSet: rendered by index, with held-out combinations of factors and the true factors."""
 
 import hashlib
 import json
@@ -21,14 +21,12 @@ from wplus.data.reader import check_resolution, check_split, one_hot
 from wplus.errors import UserError, check_choice, check_number
 
 LABELS = ("none", *FACTORS)
-_HELD_OUT = 100  # the stream of randomness that decides about combinations; streams below draw the factors
+_HELD_OUT = 100  # random stream that selects combinations; lower streams draw the factors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """The options that all sets of two domains share which are drawn of the cats: those of `cat_images`, on one grey
-    background.
-    """
+    """The options shared by all two-domain sets of cats: those of `cat_images`, with a constant grey background."""
 
     resolution: int
     split: str = "train"
@@ -50,17 +48,17 @@ class Drawing:
 
     @property
     def strengths(self) -> Strengths:
-        """Of the nuisances."""
+        """Strengths of the nuisances."""
         return Strengths(self.background, self.shift, self.scale, self.flip)
 
     @property
     def kept(self) -> dict[str, Any]:
-        """Where pictures are kept, as `drawn_images` takes it."""
+        """Memory limit and cache folder, as arguments of `drawn_images`."""
         return {"memory_limit_gb": self.memory_limit_gb, "cache_dir": self.cache_dir}
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What decides about the pixels of a number."""
+        """The options that determine the pixels of an image number."""
         return {"resolution": self.resolution, "seed": self.seed, **asdict(self.strengths)}
 
 
@@ -81,24 +79,24 @@ def cat_images(
     cache_dir: str | None = None,
     without: Mapping[str, Sequence[int]] | None = None,
 ) -> ImageSet:
-    """Painted cats, RGB; cat number i depends on (seed, i, resolution) and the strengths of the nuisances alone.
+    """Painted cats, RGB; cat number i depends only on (seed, i, resolution) and the strengths of the nuisances.
 
     Args:
         resolution: height and width in pixels, a power of two from 8 to 1024.
         split: "train", "held_out" or "all" (both together, by number).
-        num_images: cats in both splits together.
-        seed: of the set; another seed gives other cats.
-        held_out_fraction: about this share of all combinations of factors, and so of the cats, is held out.
+        num_images: total number of cats in both splits.
+        seed: seed of the set; a different seed gives different cats.
+        held_out_fraction: approximate share of the combinations of factors, and thus of the cats, that is held out.
         held_out_factors: which factors make up a combination. All five by default: no held-out cat has a twin in
-            training, and both splits have the same statistics. Fewer, such as [body, accessory], hold out regions.
+            training, and both splits have the same statistics. Fewer, e.g. [body, accessory], hold out whole regions.
         labels: "none", or the factor that becomes a one-hot label: "body", "fur", "eyes", "mouth", "accessory".
         background, shift, scale, flip: strengths of the nuisances, see `cat_render.Strengths`; 0 turns one off.
-        memory_limit_gb: a set that needs more than this (in GiB) is rendered when it is asked for.
-        cache_dir: where rendered sets are kept; see `cache.cache_folder`.
-        without: values of factors that the split "train" leaves out, as {"accessory": [3]}.
+        memory_limit_gb: sets that need more than this (in GiB) are rendered on demand.
+        cache_dir: where rendered sets are cached; see `cache.cache_folder`.
+        without: values of factors to exclude from the split "train", e.g. {"accessory": [3]}.
 
     Raises:
-        UserError: an option that is not allowed, or a split that comes out empty.
+        UserError: an option that is not allowed, or an empty split.
     """
     check_resolution(resolution)
     check_number("num_images", num_images, lowest=1, highest=10_000_000, whole=True)
@@ -137,7 +135,7 @@ def select_cats(
         check_choice("held_out_factors", factor, FACTORS)
     if split == "all":
         return np.arange(len(attributes["body"]))
-    # A combination's number, whatever the order in which the factors are named; the same for every seed of the set.
+    # Number the combinations independently of the order in which factors are named, and of the set's seed.
     chosen = [factor for factor in FACTORS if factor in factors]
     combination = np.ravel_multi_index([attributes[name] for name in chosen], [num_choices[name] for name in chosen])
     held_out = uniforms(combination, _HELD_OUT, *(FACTORS.index(name) for name in chosen)) < fraction
@@ -160,12 +158,12 @@ def drawn_images(
     draw: Callable[[int], np.ndarray], key: dict[str, Any], kept: np.ndarray, *, name: str = "cats", channels: int = 3,
     memory_limit_gb: float, cache_dir: str | None,
 ) -> torch.Tensor | LazyImages:  # fmt: skip
-    """The pictures `kept` of all that `draw` makes: from the cache or drawn now, or when asked for where they are many.
+    """The pictures `kept` among those that `draw` makes: cached, drawn now, or on demand beyond the memory limit.
 
     Args:
         draw: number of the picture -> uint8 (channels, resolution, resolution).
-        key: all that decides about the pixels, `num_images` and `resolution` among it.
-        name: of the pictures in the cache, and for people.
+        key: everything that determines the pixels, including `num_images` and `resolution`.
+        name: name of the pictures in the cache and in messages.
     """
     shape = (key["num_images"], channels, key["resolution"], key["resolution"])
     if math.prod(shape) > memory_limit_gb * 2**30:
@@ -183,7 +181,7 @@ def drawn_images(
 def _lazily(
     draw: Callable[[int], np.ndarray], key: dict[str, Any], kept: np.ndarray, shape: tuple[int, ...]
 ) -> LazyImages:
-    """Pictures drawn when asked for. The parameters say all about the pixels, so they stand in for a digest."""
+    """Pictures drawn on demand. The parameters determine the pixels, so they are hashed instead of them."""
     text = json.dumps(key, sort_keys=True)
     content = b"".join(hashlib.sha256(f"{text} {index}".encode()).digest() for index in kept)
     digests = np.frombuffer(content, dtype=np.uint8).reshape(len(kept), 32)

@@ -1,8 +1,8 @@
-"""Any image that Pillow reads -> uint8 pixels (C, H, W), by stated policies instead of by accident.
+"""Decode any image that Pillow reads into uint8 pixels (C, H, W), under explicit policies.
 
-In this order: the first frame of an animation; turned upright by its EXIF tag; 16 bits scaled to 8; transparency
-composited on white, or kept; converted to RGB (or grey); made square by a box or by `fit`; resampled by `resize`.
-Colour profiles have no effect.
+The steps, in order: take the first frame of an animation; rotate upright according to EXIF; scale 16 bits to 8;
+composite transparency on white, or keep it; convert to RGB (or grey); make square with a box or by `fit`; resample by
+`resize`. Colour profiles are ignored.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ RESIZES = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
 CHANNELS, ALPHAS = (1, 3), ("white", "keep")
 _WHITE: dict[str, Any] = {"L": 255, "RGB": (255, 255, 255), "LA": (255, 0), "RGBA": (255, 255, 255, 0)}
 _EXIF_ORIENTATION = 0x0112
-_FAR = 100_000  # pixels: no image is as large
+_FAR = 100_000  # pixels: larger than any image
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels of the image as it is seen (after EXIF rotation): what a user wants of it."""
+"""Region of an image chosen by the user: left, top, right and bottom in pixels of the upright image (after EXIF)."""
 
 
 with contextlib.suppress(ImportError):
-    importlib.import_module("pillow_heif").register_heif_opener()  # HEIC, where its plugin is installed
+    importlib.import_module("pillow_heif").register_heif_opener()  # HEIC, if its plugin is installed
 
 
 class BadImage(UserError):
-    """An image that cannot be used; `name` says which and `reason` why."""
+    """Raised for an image that cannot be used; carries its `name` and the `reason`."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"The image '{name}' cannot be used: {reason}.")
@@ -49,16 +49,16 @@ class BadImage(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Policies:
-    """How files become pixels; UserError for a policy that is not known.
+    """How files are turned into pixels; UserError for an unknown policy.
 
     Attributes:
-        resolution: the size to resample to; None keeps size and shape, and `fit` and `resize` have nothing to do.
-        fit: what happens to an image that is not square: "crop" keeps the central square, "pad" adds white on the two
-            short sides, "refuse" raises.
-        resize: "lanczos" or "box"; both average over all source pixels when they shrink.
+        resolution: the size to resample to; None keeps size and shape, and `fit` and `resize` have no effect.
+        fit: treatment of images that are not square: "crop" keeps the central square, "pad" adds white along the short
+            sides, "refuse" raises an error.
+        resize: "lanczos" or "box"; both average over all source pixels when downsampling.
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma). Grey is repeated to three channels.
-        alpha: "white" composites transparent pixels on white; "keep" appends the opacity, 0..255, as a last channel:
-            the colours are then those of the paint, and white where there is none.
+        alpha: "white" composites transparent pixels on white; "keep" appends the opacity, 0..255, as the last channel:
+            the colours are then not mixed with white, and white where the image is fully transparent.
     """
 
     resolution: int | None = None
@@ -75,16 +75,16 @@ class Policies:
 
     @property
     def mode(self) -> str:
-        """Pillow's name for the channels: L, LA, RGB or RGBA."""
+        """Pillow's mode for the channels: L, LA, RGB or RGBA."""
         return ("RGB" if self.channels == 3 else "L") + ("A" if self.alpha == "keep" else "")
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image after the policies, uint8 (C, H, W), and what it was before.
+    """A decoded image, uint8 (C, H, W), and what its file was like.
 
-    `size` is width and height in the file, after EXIF rotation; `oddities` say in words what about the file needed a
-    policy: "16-bit", "CMYK", "not square (40x30)", ...
+    `size` is width and height in the file, after EXIF rotation; `oddities` describe what in the file required a policy:
+    "16-bit", "CMYK", "not square (40x30)", ...
     """
 
     pixels: np.ndarray
@@ -93,16 +93,16 @@ class Decoded:
 
 
 def read_image(source: str | Path | bytes, *, box: Box | None = None, **policies: Any) -> Tensor:
-    """Read one image as uint8 (C, H, W), values 0..255; H = W = `resolution` when that is given, else the file's size.
+    """Read one image as uint8 (C, H, W), values 0..255; H = W = `resolution` if given, else the file's size.
 
     Args:
         source: a path, or the bytes of a file. 16-bit values are divided by 257.
-        box: what to take of the image instead of what `fit` would choose: the square around the box, as wide as its
-            longer side, about its centre; white beyond the image.
+        box: region to use instead of the one chosen by `fit`: the square with the box's centre and the length of its
+            longer side; white beyond the image.
         policies: fields of `Policies`.
 
     Raises:
-        UserError: names the image, when it is missing, damaged, or refused by `fit`.
+        UserError: the image, which the message names, is missing, damaged or refused by `fit`.
     """
     name = "<bytes>" if isinstance(source, bytes) else str(source)
     try:
@@ -113,7 +113,7 @@ def read_image(source: str | Path | bytes, *, box: Box | None = None, **policies
 
 
 def decode(content: bytes, name: str, policies: Policies, *, box: Box | None = None) -> Decoded:
-    """As `read_image`, from the bytes of a file, with the report of what was odd about it. Raises BadImage."""
+    """Like `read_image`, but from the bytes of a file and with a report of its oddities. Raises BadImage."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
@@ -142,7 +142,7 @@ def decode(content: bytes, name: str, policies: Policies, *, box: Box | None = N
 
 
 def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
-    """16-bit grey (modes I;16*, and I where a format uses it for that) -> L; other modes have 8 bits already."""
+    """Convert 16-bit grey (modes I;16*, and I in formats that use it for that) to L; other modes have 8 bits."""
     if image.mode == "F":
         raise BadImage(name, "it has floating-point pixels, whose range is unknown; convert it to 8 or 16 bits")
     if not image.mode.startswith("I"):
@@ -162,7 +162,7 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _square(image: Image.Image, left: int, top: int, side: int) -> Image.Image:
-    """A square of the image, white beyond it."""
+    """Crop a square, filled with white beyond the image."""
     inside = (max(left, 0), max(top, 0), min(left + side, image.width), min(top + side, image.height))
     canvas = Image.new(image.mode, (side, side), _WHITE[image.mode])
     canvas.paste(image.crop(inside), (inside[0] - left, inside[1] - top))
@@ -176,14 +176,14 @@ def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
     if fit == "refuse":
         raise BadImage(name, f"it is {width}x{height}, not square (fit=refuse; fit=crop and fit=pad would make it so)")
     side = min(width, height) if fit == "crop" else max(width, height)
-    # Rounded to zero: the odd pixel is on the right and bottom both when cutting and when adding.
+    # Rounded towards zero: the odd pixel is at the right and bottom both when cropping and when padding.
     return _square(image, int((width - side) / 2), int((height - side) / 2), side)
 
 
 def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tuple[str, ...]:
     width, height = image.size
     smaller = resolution is not None and min(width, height) < resolution
-    # Pillow hands out 16-bit colour PNGs with 8 bits; byte 24 of the file, in its IHDR chunk, is the truth.
+    # Pillow returns 16-bit colour PNGs with 8 bits; byte 24 of the file, in the IHDR chunk, has the true depth.
     is_16_bit_png = image.format == "PNG" and len(content) > 24 and content[24] == 16
     found = {
         f"animated ({getattr(image, 'n_frames', 1)} frames, the first is used)": getattr(image, "is_animated", False),
@@ -199,13 +199,13 @@ def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tup
     return tuple(words for words, present in found.items() if present)
 
 
-# Boxes that a user draws around what matters: alignment without a detector
+# Boxes that a user draws around the subject: alignment without a detector
 
 
 def read_boxes(path: str | Path) -> dict[str, Box]:
-    """A JSON file of {image name: [left, top, right, bottom]}; UserError for anything else."""
-    if at_home(path).exists() and not at_home(path).is_file():  # a pipe would be waited for
-        raise UserError(f"Cannot read the boxes in '{path}': it is no file.")
+    """Read a JSON file of {image name: [left, top, right, bottom]}; UserError for anything else."""
+    if at_home(path).exists() and not at_home(path).is_file():  # reading a pipe would block
+        raise UserError(f"Cannot read the boxes in '{path}': it is not a file.")
     try:
         content = json.loads(at_home(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -220,14 +220,14 @@ def read_boxes(path: str | Path) -> dict[str, Box]:
 
 
 def boxes_of(names: Iterable[str], boxes: Mapping[str, Box]) -> dict[str, Box]:
-    """The boxes of the images `names`, given by name, or by name without extension; images may have none.
+    """Match boxes to the images `names` by name, with or without extension; not every image needs a box.
 
-    UserError when no box belongs to any of the images.
+    Raises UserError if no box belongs to any of the images.
     """
     found = {name: boxes.get(name, boxes.get(without_extension(name))) for name in names}
     kept = {name: box for name, box in found.items() if box is not None}
     if not kept:
-        raise UserError(f"None of the {len(boxes)} box(es) belongs to an image; named is {', '.join(list(boxes)[:3])}.")
+        raise UserError(f"None of the {len(boxes)} box(es) belongs to an image; named: {', '.join(list(boxes)[:3])}.")
     return kept
 
 

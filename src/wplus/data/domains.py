@@ -1,4 +1,4 @@
-"""Images of two domains, a and b, for translation: pairs, or two sets that know nothing of each other."""
+"""Images of two domains, a and b, for translation: pairs, or two unpaired sets."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from wplus.errors import UserError
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TwoDomains(ImageSet):
-    """The images of domain b, which is what all see that take one set of images, beside those of domain a.
+    """The images of two domains; code that expects a single ImageSet sees those of domain b.
 
     Attributes:
         a: the images of domain a, of the same resolution.
-        is_paired: image n of one belongs to image n of the other, and has its name.
-        a_as_b, b_as_a: what each image of a should become in b, and each of b in a; None where nobody knows.
+        is_paired: image n of one domain corresponds to image n of the other, and has the same name.
+        a_as_b, b_as_a: ground truth for each image of a translated to b, and of b to a; None if unknown.
     """
 
     a: ImageSet
@@ -43,14 +43,14 @@ class TwoDomains(ImageSet):
 
     @classmethod
     def pairs(cls, a: ImageSet, b: ImageSet) -> TwoDomains:
-        """Image n of `a` should become image n of `b`, and the other way round."""
+        """Make pairs: image n of `a` should become image n of `b`, and vice versa."""
         return cls(**_fields(b), a=a, is_paired=True, a_as_b=b, b_as_a=a)
 
     @classmethod
     def unpaired(
         cls, a: ImageSet, b: ImageSet, *, a_as_b: ImageSet | None = None, b_as_a: ImageSet | None = None
     ) -> TwoDomains:
-        """Two sets of any sizes."""
+        """Combine two unpaired sets of any sizes."""
         return cls(**_fields(b), a=a, is_paired=False, a_as_b=a_as_b, b_as_a=b_as_a)
 
     @property
@@ -59,40 +59,40 @@ class TwoDomains(ImageSet):
         return ImageSet(**_fields(self))
 
     def side(self, direction: str) -> tuple[ImageSet, ImageSet | None]:
-        """What is translated in a direction, "forward" (a to b) or "backward", and what it should become."""
+        """The images to translate in a direction, "forward" (a to b) or "backward", and their ground truth."""
         return (self.a, self.a_as_b) if direction == "forward" else (self.b, self.b_as_a)
 
     def describe(self) -> dict[str, Any]:
-        """What a log should say about both: of b as of any set, and of a what differs."""
+        """Plain values for logs: those of b as for any set, and those of a that differ."""
         a = {key: value for key, value in self.a.describe().items() if self.b.describe().get(key) != value}
         return {**super().describe(), "is_paired": self.is_paired, "a": a}
 
     def subset(self, indices: Tensor) -> ImageSet:
-        """Images of b at `indices` int64 (M,); of pairs with their partners."""
+        """Images of b at `indices` int64 (M,); pairs keep their partners."""
         found = self.b.subset(indices)
         return TwoDomains.pairs(self.a.subset(indices), found) if self.is_paired else found
 
 
 def _fields(images: ImageSet) -> dict[str, Any]:
-    """The fields of a set alone, but its fingerprint."""
+    """The fields of a plain ImageSet, without its fingerprint."""
     return {each.name: getattr(images, each.name) for each in fields(ImageSet) if each.name != "fingerprint"}
 
 
 def refuse_one_set(source: Callable[..., Any], *, paired: bool, model: str) -> None:
-    """UserError, before it draws or reads anything, for a source of images that says it makes one set of them."""
+    """Raise UserError for a source declared to return a single set of images, before it draws or reads anything."""
     makes = get_type_hints(source).get("return")
     if isinstance(makes, type) and issubclass(makes, ImageSet) and not issubclass(makes, TwoDomains):
         raise _one_set(paired=paired, model=model)
 
 
 def require_domains(images: ImageSet, *, paired: bool, model: str) -> TwoDomains:
-    """The images as two domains; UserError where they are one set, or two that are no pairs and have to be."""
+    """Return the images as two domains; UserError if they are a single set, or unpaired where pairs are required."""
     if not isinstance(images, TwoDomains):
         raise _one_set(paired=paired, model=model)
     if paired and not images.is_paired:
         raise UserError(
-            f"{model} learns from pairs, and data has two sets that are none: choose data=cat_pairs or data=pairs, or "
-            "model=cyclegan, which needs none."
+            f"{model} learns from pairs, and data has two unpaired sets: choose data=cat_pairs or data=pairs, or "
+            "model=cyclegan, which needs no pairs."
         )
     return images
 
@@ -105,15 +105,15 @@ def _one_set(*, paired: bool, model: str) -> UserError:
 
 
 class DomainBatches:
-    """Yields (images uint8 (B, C_a + C_b, H, W), a's channels first; no labels) for ever, as `Batches` does.
+    """Yields (images uint8 (B, C_a + C_b, H, W), a's channels first; no labels) endlessly, as `Batches` does.
 
-    Pairs stay together, and are mirrored together. Otherwise each domain has an order and flips of its own, so that an
-    image meets another partner every time; an epoch of the smaller set is the shorter.
+    Pairs stay together and are mirrored together. Otherwise each domain has its own order and flips, so that an image
+    gets a different partner every time; epochs of the smaller set are shorter.
 
     Args:
         data: the images.
         batch_size: images of each domain per step over all ranks.
-        paired: whether pairs stay together; data that has none never does.
+        paired: whether to keep pairs together; has no effect on unpaired data.
         seed, options: those of `Batches`.
     """
 
@@ -127,7 +127,7 @@ class DomainBatches:
             yield self._joined(a, b), labels[:, :0]
 
     def at(self, nimg: int) -> tuple[Tensor, Tensor]:
-        """The batch whose first images are number `nimg` of the run."""
+        """The batch that starts at image number `nimg` of the run."""
         (a, labels), (b, _) = (side.at(nimg) for side in self.sides)
         return self._joined(a, b), labels[:, :0]
 
@@ -136,7 +136,7 @@ class DomainBatches:
 
 
 def same_names(a: ImageSet, b: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """The images of two sets that both have; both are in the order of their names."""
+    """Restrict two sets to the image names they have in common, both sorted by name."""
     common = set(a.names) & set(b.names)
     return _named(a, common), _named(b, common)
 

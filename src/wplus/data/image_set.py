@@ -1,4 +1,4 @@
-"""A set of images as the rest of the package sees it: uint8 pixels, labels, names, and a fingerprint of all three."""
+"""The package's representation of an image set: uint8 pixels, labels, names, and a fingerprint of all three."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ R = TypeVar("R")
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], *, num_threads: int | None = None) -> Iterator[R]:
-    """`map(work, items)` on threads; never more than a few results per thread wait for the consumer.
+    """`map(work, items)` on threads; only a few results per thread are buffered for the consumer.
 
-    Pillow lets go of the interpreter while it decodes and resizes.
+    Pillow releases the GIL while it decodes and resizes.
     """
     num_threads = num_threads or usable_cores()
     with ThreadPoolExecutor(num_threads) as pool:
@@ -37,14 +37,14 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], *, num_threads: int 
 
 
 class LazyImages:
-    """Images that are decoded when asked for, on threads; indexes like a uint8 tensor (N, C, H, W).
+    """Images that are decoded on demand, on threads; indexed like a uint8 tensor (N, C, H, W).
 
     Args:
         decode: number of the image -> uint8 array (C, H, W); called from several threads.
         numbers: which images of `decode` these are, in order.
         image_shape: (C, H, W).
         digests: (N, 32) uint8, the SHA-256 of each image's content, so that the fingerprint needs no decoding.
-        num_threads: how many images are decoded at a time; None takes every usable core.
+        num_threads: how many images are decoded concurrently; None uses all available cores.
     """
 
     dtype = torch.uint8
@@ -67,12 +67,12 @@ class LazyImages:
         return self.shape[0]
 
     def __getitem__(self, indices: Tensor | slice | int) -> Tensor:
-        """Decode now: an integer gives (C, H, W), a slice or a tensor of integers (B, C, H, W)."""
+        """Decode now: an integer index gives (C, H, W), a slice or a tensor of integers (B, C, H, W)."""
         wanted = torch.arange(len(self))[indices]
         return self.request(wanted.reshape(-1))().reshape(*wanted.shape, *self.shape[1:])
 
     def request(self, indices: Tensor) -> Callable[[], Tensor]:
-        """Start decoding the images at `indices` (B,) on threads; the function returned waits for (B, C, H, W)."""
+        """Start decoding the images at `indices` (B,) on threads; the returned function waits for (B, C, H, W)."""
         self._pool = self._pool or ThreadPoolExecutor(self._num_threads, thread_name_prefix="decode")
         futures = [self._pool.submit(self._decode, int(self._numbers[index])) for index in indices.tolist()]
 
@@ -85,12 +85,12 @@ class LazyImages:
         return wait
 
     def subset(self, indices: Tensor) -> LazyImages:
-        """The images at `indices`, as lazily decoded as before."""
+        """The images at `indices`, still decoded lazily."""
         rows = indices.numpy()
         return self._changed(numbers=self._numbers[rows], digests=self.digests[rows])
 
     def mapped(self, change: Callable[[np.ndarray], np.ndarray], num_channels: int) -> LazyImages:
-        """What `change` makes of each image (C, H, W), as lazily; `num_channels` is how many channels that has."""
+        """Apply `change` lazily to each image (C, H, W); `num_channels` is its number of output channels."""
         decode = self._decode
         return self._changed(decode=lambda number: change(decode(number)), image_shape=(num_channels, *self.shape[2:]))
 
@@ -99,7 +99,7 @@ class LazyImages:
         return LazyImages(**{**same, "image_shape": self.shape[1:], "num_threads": self._num_threads, **changes})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pool": None}  # threads do not travel to other processes
+        return {**self.__dict__, "_pool": None}  # threads cannot be pickled for other processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +107,13 @@ class ImageSet:
     """Images with their labels, names and known factors. Nothing here is random; see `loader.Batches` for that.
 
     Attributes:
-        images: uint8 (N, C, H, W), in memory or decoded when asked for; H = W = a power of two.
+        images: uint8 (N, C, H, W), in memory or decoded on demand; H = W = a power of two.
         labels: float32 (N, c_dim), one-hot for classes; None without labels.
-        names: one per image, unique: relative paths with `/`, or made-up names for rendered images.
-        fingerprint: 16 hex characters of a SHA-256 over pixels, labels and names; computed when not given.
-        attributes: true factors of variation where they are known: name -> int64 (N,).
-        label_names: one per column of `labels`; None where the columns have no names.
-        policies: how the images came to be (source, split, resize filter, ...), for logs.
+        names: one per image, unique: relative paths with `/`, or generated names for rendered images.
+        fingerprint: 16 hex characters of a SHA-256 over pixels, labels and names; computed if not given.
+        attributes: true factors of variation if they are known: name -> int64 (N,).
+        label_names: one per column of `labels`; None if the columns have no names.
+        policies: how the images were made (source, split, resize filter, ...), for logs.
     """
 
     images: Tensor | LazyImages
@@ -146,12 +146,12 @@ class ImageSet:
 
     @property
     def c_dim(self) -> int:
-        """Width of a label, 0 without labels."""
+        """Dimension of a label, 0 without labels."""
         return 0 if self.labels is None else self.labels.shape[1]
 
     @property
     def digests(self) -> np.ndarray:
-        """(N, 32) uint8: the SHA-256 of each image's content, the same wherever it stands in a set; hashed anew."""
+        """(N, 32) uint8: the SHA-256 of each image's content, independent of its position in a set; recomputed."""
         if isinstance(self.images, LazyImages):
             return self.images.digests
         content = b"".join(map(image_digest, self.images.numpy()))
@@ -162,14 +162,14 @@ class ImageSet:
         return self.request(indices)()
 
     def request(self, indices: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
-        """As `batch`, but decoding goes on in the background until the function returned is called."""
+        """Like `batch`, but decodes in the background until the returned function is called."""
         images = self.images
         pixels = images.request(indices) if isinstance(images, LazyImages) else lambda: images[indices]
         labels = torch.empty(len(indices), 0) if self.labels is None else self.labels[indices]
         return lambda: (pixels(), labels)
 
     def subset(self, indices: Tensor) -> ImageSet:
-        """The images at `indices` int64 (M,), in that order, as a set of its own (with its own fingerprint)."""
+        """The images at `indices` int64 (M,), in that order, as a new set with its own fingerprint."""
         return replace(
             self,
             images=self.images.subset(indices) if isinstance(self.images, LazyImages) else self.images[indices],
@@ -181,9 +181,9 @@ class ImageSet:
         )
 
     def without(self, left_out: Mapping[str, Sequence[int]] | None, *, split: str) -> ImageSet:
-        """These images of a split; of the split "train" those that have none of the values {attribute: [value, ...]}.
+        """Exclude images that have any of the values {attribute: [value, ...]}, in the split "train" only.
 
-        UserError for an attribute that is not known, a value that no training image has, or where nothing is left.
+        Raises UserError for an unknown attribute, a value that no training image has, or if no image is left.
         """
         if not left_out:
             return self
@@ -203,7 +203,7 @@ class ImageSet:
         return replace(found, policies={**found.policies, "without": listed})
 
     def describe(self) -> dict[str, Any]:
-        """What a log should say about the set: plain values only."""
+        """A description of the set for logs: plain values only."""
         return {
             "num_images": len(self),
             "resolution": self.resolution,
@@ -216,7 +216,7 @@ class ImageSet:
         }
 
     def _class_counts(self) -> dict[str, int] | None:
-        """How many images have each label; None where labels are no marks of classes (of one each, or of several)."""
+        """Number of images per label; None if labels do not mark classes (one or several per image)."""
         if self.labels is None or not bool(((self.labels == 0) | (self.labels == 1)).all()):
             return None
         names = self.label_names or [str(index) for index in range(self.c_dim)]
@@ -224,7 +224,7 @@ class ImageSet:
 
 
 def _check_values(name: str, values: object, known: Tensor | None) -> None:
-    """UserError for values of an attribute that are no list of whole numbers, or are not among those that are known."""
+    """Raise UserError for values of an attribute that are not a list of integers, or do not occur in the images."""
     if not isinstance(values, Sequence) or not all(isinstance(value, int) for value in values):
         raise UserError(f"without must list whole numbers for each attribute, as in {{{name}: [1]}}, got {values!r}.")
     there = sorted(set(values) if known is None else set(known.tolist()))
@@ -241,7 +241,7 @@ def image_digest(pixels: np.ndarray) -> bytes:
 
 
 def _fingerprint(image_set: ImageSet) -> str:
-    # Hashed image by image, so that a lazily decoded set has the fingerprint of the same set in memory.
+    # Hashed image by image, so that a lazily decoded set has the same fingerprint as one in memory.
     total = hashlib.sha256(repr(tuple(image_set.images.shape)).encode())
     for digest in image_set.digests:
         total.update(bytes(digest))

@@ -1,4 +1,4 @@
-"""Endless batches that can start anywhere: what comes at `nimg` depends on (seed, rank, world size, nimg)."""
+"""Endless batches that can start anywhere: the batch at `nimg` depends only on (seed, rank, world size, nimg)."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ from wplus.data.on_device import OnDevice, Place, pinned, uploaded
 from wplus.errors import UserError, check_choice
 
 MIRRORS = ("none", "x")
-_ORDER, _FLIP = 1, 2  # streams of randomness under one seed
+_ORDER, _FLIP = 1, 2  # random streams under one seed
 
 
 class EpochOrder:
-    """Which of `num` images is seen at a position: epochs are permutations, `draw(epoch)`, joined without a gap."""
+    """Maps positions to image numbers below `num`: epochs are permutations, `draw(epoch)`, joined without a gap."""
 
     def __init__(self, num: int, draw: Callable[[int], np.ndarray]) -> None:
         self._num, self._draw = num, draw
@@ -37,7 +37,7 @@ class EpochOrder:
 
 
 class Batches:
-    """Yields (images uint8 (B, C, H, W), labels float32 (B, c_dim)) for ever; each `iter()` starts at `start_nimg()`.
+    """Yields (images uint8 (B, C, H, W), labels float32 (B, c_dim)) endlessly; each `iter()` starts at `start_nimg()`.
 
     The position p of an image is the number of images that all ranks together have seen before it. Epoch p // n is a
     permutation of the n images drawn from (seed, epoch), so that every image is seen once per epoch and epochs join
@@ -45,19 +45,19 @@ class Batches:
     nimg + batch_size: all ranks together see what one process would see.
 
     Args:
-        image_set: where the images come from. Lazily decoded ones are decoded ahead on threads.
+        image_set: the images; lazily decoded ones are prefetched on threads.
         batch_size: images per step over *all* ranks; each rank yields batch_size / world_size of them.
-        seed: of order and flips.
-        rank, world_size: this process among all.
-        start_nimg: called when iteration begins; the clock to start at.
+        seed: seed of order and flips.
+        rank, world_size: this process's rank and the number of processes.
+        start_nimg: called when iteration begins; returns the position to start at.
         mirror: "x" flips about half of the positions left to right, decided by a hash of (seed, position).
         prefetch: how many batches are decoded ahead.
-        device: where the batches go.
-        place: device: the images stay there, uint8, once they have been seen; host: every batch comes from memory that
-            a GPU reads while the host goes on.
+        device: target device of the batches.
+        place: "device" keeps the uint8 images on the device once they have been seen; "host" copies every batch from
+            pinned memory asynchronously.
 
     Raises:
-        UserError: an unknown `mirror`, or a batch that the ranks cannot share equally.
+        UserError: an unknown `mirror`, or a batch size that is not divisible by the number of ranks.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Batches:
             yield ahead.popleft()()
 
     def at(self, nimg: int) -> tuple[Tensor, Tensor]:
-        """The batch whose first image is number `nimg` of the run."""
+        """The batch that starts at image number `nimg` of the run."""
         return self._request(nimg)()
 
     def flips(self, positions: np.ndarray) -> np.ndarray:
-        """Boolean per position: whether the image is mirrored there."""
+        """Boolean per position: whether the image there is mirrored."""
         if self.mirror == "none":
             return np.zeros(len(positions), dtype=bool)
         return (hashes(positions, self.seed, _FLIP) & np.uint64(1)).astype(bool)

@@ -1,4 +1,4 @@
-"""Names of files, whatever system, archive or encoding they come from."""
+"""File names from any system, archive or encoding."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
-# Of names that do not say theirs: UTF-8, then what Windows, DOS and Macs of many countries write into zips.
+# Tried for names without a declared encoding: UTF-8, then the code pages of Windows, DOS and Macs found in zips.
 _ENCODINGS = (
     "utf-8", "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp437", "cp850", "cp1252", "latin-1", "cp1250", "cp852",
     "cp1251", "cp866", "koi8-r", "cp1253", "cp1254", "cp1255", "cp1256", "cp1258", "cp874", "mac_roman",
@@ -16,22 +16,22 @@ _ENCODINGS = (
 
 
 def clean_name(name: str) -> str:
-    """The name of a file of any system and encoding as one text: `/` between folders, accents composed, no controls.
+    """Normalize a file name of any system and encoding: `/` between folders, composed accents, no control characters.
 
-    It stays inside of its folder: an absolute one becomes relative, and no `..` leads out.
+    The result stays inside its folder: absolute names become relative, and `..` cannot lead out.
     """
     try:
         name.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8, which Python keeps as halves of surrogates
+    except UnicodeEncodeError:  # bytes that are not UTF-8, which Python keeps as lone surrogates
         name = os.fsencode(name).decode("latin-1")
     text = re.sub(r"[\x00-\x1f\x7f-\x9f]", "_", unicodedata.normalize("NFC", name.replace("\\", "/")))
     return posixpath.normpath("/" + re.sub(r"^[A-Za-z]:/", "", text)).lstrip("/")
 
 
 def decoded_names(names: Sequence[bytes], known: Collection[str] = ()) -> list[str] | None:
-    """Texts of names in one encoding that nobody tells; None where nothing decides which it is.
+    """Decode names that share one undeclared encoding; None if the encoding cannot be determined.
 
-    What decides is that all become clean names that are `known`, those of a list of labels; else that all are UTF-8.
+    An encoding is accepted if all decoded names are `known` (those of a list of labels), or if all names are UTF-8.
     """
     texts: dict[str, list[str]] = {}
     for encoding in _ENCODINGS:

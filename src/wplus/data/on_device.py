@@ -1,4 +1,4 @@
-"""Images on a GPU: uploaded once, when they are first asked for, and taken from there ever after."""
+"""Images cached on a GPU: each is uploaded once, when first requested, and read from there afterwards."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from wplus.data.image_set import ImageSet
 
 Place = Literal["host", "device"]
 SHARE = 0.25
-"""Of a GPU's free memory that images may fill; the rest is for training."""
+"""Fraction of a GPU's free memory that images may fill; the rest is for training."""
 
 
 def place_of(sets: Sequence[ImageSet], device: torch.device, asked: Literal["auto", "host", "device"]) -> Place:
-    """Where images of a training lie: as `asked`; auto: on a GPU where they fit."""
+    """Where to keep the training images: as `asked`; "auto" chooses the GPU if they fit."""
     if device.type != "cuda":
         return "host"
     if asked != "auto":
@@ -26,10 +26,10 @@ def place_of(sets: Sequence[ImageSet], device: torch.device, asked: Literal["aut
 
 
 class OnDevice:
-    """The pixels of a set on a device, uint8; asked for as the set itself is.
+    """The uint8 pixels of a set on a device, with the set's own `request` interface.
 
-    What is not there yet is decoded and uploaded when it is asked for, so that the first epoch costs what it would
-    without and nothing waits before it.
+    Images not yet there are decoded and uploaded on request, so that the first epoch costs no more than without this
+    class and no upload precedes it.
     """
 
     def __init__(self, images: ImageSet, device: torch.device) -> None:
@@ -38,7 +38,7 @@ class OnDevice:
         self._is_here = torch.zeros(len(images), dtype=torch.bool)
 
     def request(self, indices: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
-        """As `ImageSet.request`; the images come on the device, the labels as the set has them."""
+        """Like `ImageSet.request`, but with the images on the device; labels stay where the set has them."""
         missing = indices[~self._is_here[indices]].unique()
         pending = self._set.request(missing) if len(missing) else None
         labels = torch.empty(len(indices), 0) if self._set.labels is None else self._set.labels[indices]
@@ -55,10 +55,10 @@ class OnDevice:
 
 
 def uploaded(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on a device; a GPU fetches it while the host goes on."""
+    """Copy a CPU tensor to a device; asynchronously to a GPU."""
     return pinned(tensor, device).to(device, non_blocking=True)
 
 
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU in memory from which a GPU fetches while the host goes on; for other devices as it is."""
+    """Copy a CPU tensor to pinned memory, for asynchronous copies to a GPU; unchanged for other devices."""
     return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor

@@ -1,11 +1,11 @@
-"""Folders and zips of pictures in two domains, for translation: pairs of several layouts, or two sets without any.
+"""Folders and zips of pictures in two domains, for translation: pairs in several layouts, or two unpaired sets.
 
-    two folders    data.path=A data.path_b=B          pictures of one name, whatever their extensions, are a pair
-    side by side   data.path=AB                       the left half is of domain a, the right half of b
+        two folders    data.path=A data.path_b=B          pictures with the same name, up to the extension, are a pair
+        side by side   data.path=AB                       the left half belongs to domain a, the right half to b
     suffixes       data.path=AB data.layout=suffixes  1_a.png beside 1_b.png
 
-What is true of the files of one set (`build_dataset`) is true of both: each is looked at once, and bad ones are refused
-or left out, with their partners, by name.
+Files are treated as in `build_dataset`: each is decoded once up front, and bad ones are refused or left out by name,
+together with their partners.
 """
 
 import io
@@ -27,8 +27,8 @@ from wplus.errors import UserError, check_choice
 
 LAYOUTS = ("side_by_side", "suffixes")
 SUFFIXES = ("_a", "_b")
-_WIDEST = 1.5  # of a half, over its height
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_WIDEST = 1.5  # largest aspect ratio of a half
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -52,12 +52,13 @@ def _sets(
     """The images of domain a and of b.
 
     Args:
-        readers: of a and of b; `is_halved`: both of the same pictures, whose left half is of a and right half of b.
-        swap: exchange a and b, so that b becomes a.
-        split, held_out_fraction: a hash of a picture's name decides where it belongs.
-        fit: of pictures that are not square; of two side by side the half is meant, and "pad" is not allowed.
-        resolution, num_images, resize, channels, bad_files, memory_limit_gb, num_threads, cache_dir: as everywhere,
-            `num_images` of each domain.
+        readers: those of a and b. If `is_halved`, both read the same pictures, with a in the left half and b in the
+            right.
+        swap: swap domains a and b.
+        split, held_out_fraction: pictures are assigned to splits by a hash of their names.
+        fit: treatment of pictures that are not square; side by side it applies to each half, and "pad" is not allowed.
+        resolution, num_images, resize, channels, bad_files, memory_limit_gb, num_threads, cache_dir: as in
+            `build_dataset`; `num_images` counts each domain.
     """
     boxes = _halves(readers[0], fit) if is_halved else (None, None)
     sets = [
@@ -73,14 +74,14 @@ def _sets(
 
 @with_options_of(_sets, without=["is_halved"])
 def pairs(path: str, *, path_b: str | None = None, layout: str = "side_by_side", **options: Any) -> TwoDomains:
-    """Pairs of pictures from folders or zips, see above; the other options are those of `_sets`.
+    """Pairs of pictures from folders or zips; see above. The other options are those of `_sets`.
 
     Args:
-        path, path_b: a folder or zip of domain a, or of both; and one of domain b, in which partners have one name.
-        layout: of one folder with both: "side_by_side" or "suffixes".
+        path, path_b: a folder or zip of domain a, or of both domains; and one of domain b, with the same names.
+        layout: layout of a single folder with both domains: "side_by_side" or "suffixes".
 
     Raises:
-        UserError: what `build_dataset` raises, pictures without a partner, and a layout that is not known.
+        UserError: as in `build_dataset`, and for pictures without a partner or an unknown layout.
     """
     check_choice("layout", layout, LAYOUTS)
     reader, is_halved = _reader(path), False
@@ -95,12 +96,12 @@ def pairs(path: str, *, path_b: str | None = None, layout: str = "side_by_side",
 
 @with_options_of(_sets, without=["is_halved"])
 def unpaired(path: str, path_b: str, **options: Any) -> TwoDomains:
-    """Two folders or zips of pictures, of any number each; the other options are those of `_sets`."""
+    """Two unpaired folders or zips of pictures of any sizes; the other options are those of `_sets`."""
     return TwoDomains.unpaired(*_sets([_reader(each) for each in (path, path_b)], is_halved=False, **options))
 
 
 class _Renamed(Reader):
-    """Some files of a reader under other names."""
+    """Some files of a reader, under different names."""
 
     def __init__(self, reader: Reader, names: Mapping[str, str]) -> None:
         self._reader, self.source = reader, reader.source
@@ -125,7 +126,7 @@ def _reader(path: str | Path) -> Reader:
 
 
 def _of_one_name(a: Reader, b: Reader) -> tuple[Reader, Reader]:
-    """Pairs are called as their picture of domain a; UserError for a picture without a partner."""
+    """Match readers by name without extension; pairs get the name in a. UserError for a picture without a partner."""
     stems = [_stems(reader) for reader in (a, b)]
     for own, other in ((0, 1), (1, 0)):
         alone = sorted(stems[own].keys() - stems[other].keys())
@@ -139,7 +140,7 @@ def _of_one_name(a: Reader, b: Reader) -> tuple[Reader, Reader]:
 
 
 def _stems(reader: Reader) -> dict[str, str]:
-    """Name without extension -> name; UserError where two differ in their extension alone."""
+    """Name without extension -> name; UserError if two names differ only in their extension."""
     found: dict[str, str] = {}
     for name in reader.names:
         stem = without_extension(name)
@@ -165,9 +166,9 @@ def _of_suffixes(reader: Reader) -> tuple[Reader, Reader]:
 
 
 def _halves(reader: Reader, fit: str) -> tuple[dict[str, Box], dict[str, Box]]:
-    """The central square of the left and of the right half of each picture that can be opened; others are bad later."""
+    """The central squares of the left and right halves of every readable picture; others are reported when decoded."""
     if fit == "pad":
-        raise UserError("fit=pad is not allowed of pictures side by side: use crop or refuse, or give two folders.")
+        raise UserError("fit=pad is not allowed for pictures side by side: use crop or refuse, or give two folders.")
     left: dict[str, Box] = {}
     right: dict[str, Box] = {}
     for name in reader.names:
@@ -188,10 +189,10 @@ def _halves(reader: Reader, fit: str) -> tuple[dict[str, Box], dict[str, Box]]:
 
 
 def _size(reader: Reader, name: str) -> tuple[int, int] | None:
-    """Width and height as seen; None for a file that cannot be opened."""
+    """Width and height after EXIF rotation; None for a file that cannot be opened."""
     try:
         with Image.open(io.BytesIO(reader.read(name))) as image:
             is_turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED
             return (image.height, image.width) if is_turned else image.size
-    except Exception:  # the decoder says what is wrong with it
+    except Exception:  # the decoder reports what is wrong with it
         return None

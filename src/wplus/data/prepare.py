@@ -1,7 +1,7 @@
-"""`wplus prepare SOURCE OUT.zip`: any images -> the zip that the field's tools read.
+"""`wplus prepare SOURCE OUT.zip`: convert any images to the zip format of NVlabs' tools.
 
-The zip holds uncompressed PNGs `00000/img00000000.png`, `dataset.json` with the labels, and `wplus.json`, which says
-how they were made. What is unreadable or odd is reported in one pass: a line a kind, and each name in OUT.zip.txt.
+The zip contains uncompressed PNGs `00000/img00000000.png`, `dataset.json` with the labels, and `wplus.json` with a
+record of how it was made. All unreadable and odd files are reported: one line per kind, and every name in OUT.zip.txt.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from wplus.data.sources import FolderReader, ZipReader
 from wplus.errors import OneLineParser, UserError, check_choice
 
 _LABELS = ("auto", *LABEL_MODES)
-_DATE = (1980, 1, 1, 0, 0, 0)  # one date for all members, so that equal images give equal zips
+_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date for all members, so that equal images give equal zips
 
 
 @dataclass
 class Report:
-    """What was found in the source, by name: why a file cannot be used, what a policy had to put right in others.
+    """Findings about the source's files, by name: why a file cannot be used, or what a policy had to fix.
 
-    `ignored` are those without an image's extension.
+    `ignored` are files without an image extension.
     """
 
     ignored: list[str]
@@ -50,14 +50,14 @@ class Report:
     num_good: int = 0
 
     def entries(self) -> list[tuple[str, str]]:
-        """(kind, line) for everything about a file that is not plain."""
+        """(kind, line) for everything noteworthy about a file."""
         found = [(f"bad {_kind(reason)}", f"left out  {name}: {reason}") for name, reason in sorted(self.bad.items())]
         for name, words in sorted(self.odd.items()):
             found += [(f"odd {_kind(word)}", f"odd       {name}: {word}") for word in words]
         return [*found, *(("ignored", f"no image  {name}") for name in self.ignored)]
 
     def lines(self) -> Iterator[str]:
-        """One line per kind of file that is not plain, then the counts."""
+        """One line per kind of finding, then the counts."""
         lines_of: dict[str, list[str]] = {}
         for kind, line in self.entries():
             lines_of.setdefault(kind, []).append(line)
@@ -68,7 +68,7 @@ class Report:
 
 
 def _kind(words: str) -> str:
-    """What files have in common: the words without numbers and details."""
+    """The kind of a finding: its text without numbers and details."""
     return re.sub(r"\d+", "", words.split(" (")[0])
 
 
@@ -85,18 +85,18 @@ def prepare(
     write: str = "zip",
     num_threads: int | None = None,
 ) -> Report:
-    """Write the images of `source` (a folder or a zip) to the zip `out`; nothing is written when something is wrong.
+    """Write the images of `source` (a folder or a zip) to the zip `out`; nothing is written if an error occurs.
 
     Args:
         source, out: paths.
         resolution, fit, resize, channels: see `decode.Policies`; fit=refuse also refuses mixed sizes.
-        labels: "auto": "json" where there is a `dataset.json`, else "none"; or as in `build_dataset`.
-        bad_files: "skip" leaves out what cannot be used, "refuse" then writes nothing and raises.
-        write: "zip", or "nothing" to look only; `out` may then be None.
-        num_threads: threads that decode; None takes every usable core.
+        labels: "auto", which is "json" if there is a `dataset.json`, else "none"; or as in `build_dataset`.
+        bad_files: "skip" leaves out unusable files, "refuse" raises an error and writes nothing.
+        write: "zip", or "nothing" for a dry run; `out` may then be None.
+        num_threads: number of decoding threads; None uses all available cores.
 
     Raises:
-        UserError: an option that is not allowed, a source without usable images, an output that cannot be written.
+        UserError: an option that is not allowed, a source without usable images, or an output that cannot be written.
     """
     check_choice("bad_files", bad_files, BAD_FILES)
     policies = Policies(resolution=check_resolution(resolution), fit=fit, resize=resize, channels=channels)
@@ -128,7 +128,7 @@ def prepare(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 when done, 1 after one sentence about what is wrong."""
+    """Run the command line; returns the exit status: 0 on success, 1 after an error message of one sentence."""
     options = vars(_parser().parse_args(arguments))
     try:
         report = prepare(**options)
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(*report.lines(), sep="\n")
-    written = f"Wrote {report.num_good} images to {options['out']}; {options['out']}.txt names every file that was odd."
+    written = f"Wrote {report.num_good} images to {options['out']}; {options['out']}.txt lists every odd file."
     print(written if options["write"] == "zip" else "Nothing was written (--dry-run).")
     return 0
 
@@ -172,7 +172,7 @@ def _labels(reader: Reader, labels: str) -> tuple[Tensor | None, list[str] | Non
     if labels != "auto":
         return read_labels(reader, labels)
     label_file = reader.label_file()
-    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # read_labels says what is wrong with it
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # read_labels reports what is wrong with it
         # NVlabs' tools write {"labels": null} for a set without labels.
         if label_file is None or json.loads(label_file).get("labels") is None:
             return None, None
@@ -180,7 +180,7 @@ def _labels(reader: Reader, labels: str) -> tuple[Tensor | None, list[str] | Non
 
 
 def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]]:
-    """Number and PNG of every image that can be used; fills the report on the way."""
+    """Yield number and PNG of every usable image, and fill in the report."""
     names = decoder.reader.names
     report.bad.update(other_sizes(_square_sizes(decoder.reader)) if decoder.policies.fit == "refuse" else {})
     numbers = [number for number, name in enumerate(names) if name not in report.bad]
@@ -195,7 +195,7 @@ def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]
 
 
 def _square_sizes(reader: Reader) -> dict[str, tuple[int, int]]:
-    """From the headers; images that are not square are refused when they are decoded."""
+    """Sizes of the square images, from their headers; others are refused when they are decoded."""
     sizes = {}
     for name in reader.names:
         with contextlib.suppress(Exception), Image.open(io.BytesIO(reader.read(name))) as image:
@@ -219,7 +219,7 @@ def _check_result(report: Report, source: str, bad_files: str) -> None:
 
 
 def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: list[str] | None) -> dict[str, Any]:
-    """What `dataset.json` says: class numbers where the labels are one-hot, else lists of numbers, else null."""
+    """The content of `dataset.json`: class numbers for one-hot labels, else lists of numbers; null without labels."""
     if labels is None:
         return {"labels": None}
     kept = labels[list(stored.values())]
@@ -229,7 +229,7 @@ def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: l
 
 
 def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[str, Any]:
-    """What `wplus.json` says."""
+    """The content of `wplus.json`."""
     kinds = Counter(word.split(" (")[0] for words in report.odd.values() for word in words)
     return {
         "source": decoder.reader.source,

@@ -1,4 +1,4 @@
-"""The common base of readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
+"""Base class of the folder and zip readers: sorted names, the files' bytes, labels and splits."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ from wplus.errors import UserError, check_choice, check_number
 
 LABEL_FILE = "dataset.json"
 RECORD_FILE = "wplus.json"
-"""What `prepare` writes about how a zip was made."""
+"""The file in which `prepare` records how a zip was made."""
 LABEL_MODES = ("none", "folder", "json")
 SPLITS = ("train", "held_out", "all")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
 MAX_CLASSES, MAX_LABEL_BYTES = 2**16, 2**32
-_LARGEST = 3.4e38  # a float32
-# Files that often lie beside images, and that nobody takes for one; others hold latents.
+_LARGEST = 3.4e38  # the largest float32
+# Files that are often found next to images and are not images themselves; others hold latents.
 _BESIDE = (
     ".txt", ".md", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".html", ".csv", ".tsv", ".log", ".ini", ".db", ".pdf",
     ".py", ".sh", ".zip", ".mp4", ".mov",
@@ -36,19 +36,19 @@ _LATENTS = (".npy", ".npz", ".pt", ".safetensors")
 
 
 class Reader:
-    """A container of image files; names are relative, use `/`, and are sorted; threads may call `read` at once.
+    """A container of image files; names are relative, use `/`, and are sorted; `read` is thread-safe.
 
-    `files` are (name, how it is stored), the name as bytes where it does not tell its encoding; names become those of
-    `clean_name`, whatever system they come from.
+    `files` are (name, name in storage), with names as bytes if their encoding is not declared; names from any system
+    are normalized by `clean_name`.
 
     Attributes:
-        source: the path that the user gave, for messages.
-        stored: name -> how the file is called where it is stored.
-        names: the files with an image's extension.
-        other_names: the other files, hidden ones and those that belong to the format left out.
+        source: the path given by the user, for messages.
+        stored: name -> the file's name in storage.
+        names: files with an image extension.
+        other_names: other files, except hidden ones and those that belong to the format.
     """
 
-    cure = ""  # of names in an encoding that nothing tells
+    cure = ""  # advice for names in an unknown encoding
 
     def __init__(self, source: str | Path, kind: str, files: Iterable[tuple[str | bytes, str]]) -> None:
         self.source, self.stored = os.fsencode(source).decode(errors="replace"), dict[str, str]()
@@ -75,7 +75,7 @@ class Reader:
         self.stored[name] = stored
 
     def _decoded(self, names: list[bytes], kind: str) -> list[str]:
-        """Texts of names whose encoding the container does not tell; where it may be any, no image may have one."""
+        """Decode names whose encoding is not declared; UserError if it is ambiguous and an image has such a name."""
         found = decoded_names(names, self._labelled()) if names else []
         if found is not None:
             return found
@@ -84,25 +84,25 @@ class Reader:
         if seen:
             raise UserError(
                 f"The names of {len(seen)} image(s) in the {kind} '{self.source}', such as '{seen[0]}', are in an "
-                f"encoding that nothing tells: {self.cure}."
+                f"encoding that cannot be determined: {self.cure}."
             )
         return texts
 
     def _labelled(self) -> set[str]:
-        """The names in `dataset.json`, as far as they can be read."""
+        """The names in `dataset.json`, empty if it cannot be read."""
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, UserError):
             return {clean_name(str(name)) for name, _ in json.loads(self.label_file() or b"{}")["labels"]}
         return set()
 
     def unread(self) -> str:
-        """What is said of files that may be images and are not read; empty where there are none."""
+        """A message about files that may be images and are not read; empty if there are none."""
         missed = [name for name in self.other_names if _extension(name) not in (*_BESIDE, *_LATENTS)]
         is_heic = any(_extension(name) in (".heic", ".heif") for name in missed)
         cure = ": HEIC is read where its plugin is installed, pip install pillow-heif" if is_heic else ""
         return f"{len(missed)} file(s) are not read, such as '{missed[0]}'{cure}" if missed else ""
 
     def read(self, name: str) -> bytes:
-        """The file's bytes; OSError when they cannot be had."""
+        """The file's bytes; OSError if they cannot be read."""
         raise NotImplementedError
 
     def signature(self, name: str) -> tuple[int, ...]:
@@ -110,7 +110,7 @@ class Reader:
         raise NotImplementedError
 
     def label_file(self) -> bytes | None:
-        """The content of `dataset.json` at the top, None where there is none; UserError where it lies below."""
+        """The content of `dataset.json` at the top level, None if there is none; UserError if it is in a sub-folder."""
         below = [name for name in self.stored if name.endswith(f"/{LABEL_FILE}") and not _is_hidden(name)]
         if below and LABEL_FILE not in self.stored:
             raise UserError(
@@ -125,7 +125,7 @@ class Reader:
 
 @lru_cache(maxsize=1)
 def _image_extensions() -> frozenset[str]:
-    """All extensions, lower case with the dot, that Pillow can read here."""
+    """All extensions, lower case with the dot, that this installation of Pillow can read."""
     return frozenset(extension for extension, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
@@ -134,28 +134,28 @@ def _extension(name: str) -> str:
 
 
 def is_beside(name: str) -> bool:
-    """Whether a file in a folder of images or latents is neither, by its name: hidden, a list, what a system leaves."""
+    """Whether a file's name marks it as neither image nor latent: hidden files, lists, and files left by the system."""
     return _is_hidden(name) or _extension(name) in _BESIDE
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether any part of the relative name starts with a dot, or is what macOS puts into zips."""
+    """Whether any part of the relative name starts with a dot, or is one that macOS adds to zips."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def check_resolution(resolution: int) -> int:
-    """`resolution` when it is a power of two from 8 to 1024, else UserError."""
+    """Return `resolution` if it is a power of two from 8 to 1024, else raise UserError."""
     whole = isinstance(resolution, int) and not isinstance(resolution, bool)
     if not whole or not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION or resolution & (resolution - 1):
         raise UserError(f"resolution must be a power of two from 8 to 1024, got {resolution!r}.")
     return resolution
 
 
-# Splits. An image that joins or leaves a set moves no other image from one split to the other.
+# Splits. Adding or removing an image never moves another image between splits.
 
 
 def check_split(split: str, held_out_fraction: float) -> None:
-    """UserError unless `split` is a known name and `held_out_fraction` lies in [0, 1]."""
+    """Raise UserError unless `split` is a known name and `held_out_fraction` lies in [0, 1]."""
     check_choice("split", split, SPLITS)
     check_number("held_out_fraction", held_out_fraction, lowest=0, highest=1)
 
@@ -174,14 +174,14 @@ def select(names: Sequence[str], split: str, fraction: float) -> np.ndarray:
 def read_labels(reader: Reader, mode: str) -> tuple[Tensor | None, list[str] | None]:
     """Labels float32 (N, c_dim) of all images and the names of their columns, both None without labels.
 
-    `mode` is "none"; "folder": one class per first folder of the names, sorted; or "json": from `dataset.json`.
+    `mode` is "none"; "folder": one class per top-level folder, sorted; or "json": from `dataset.json`.
     """
     check_choice("labels", mode, LABEL_MODES)
     if mode == "none":
         return None, None
     labels, names = _folder_labels(reader) if mode == "folder" else _json_labels(reader)
     if len(labels) > 1 and bool((labels == labels[0]).all()):
-        warnings.warn(f"Every image of '{reader.source}' has the same label, which says nothing.", stacklevel=3)
+        warnings.warn(f"Every image of '{reader.source}' has the same label, which is uninformative.", stacklevel=3)
     return labels, names
 
 
@@ -211,13 +211,13 @@ def _folder_labels(reader: Reader) -> tuple[Tensor, list[str]]:
 
 
 def _is_chunk(name: str) -> bool:
-    """Whether a name is that of prepared and NVlabs' sets, 00001/img00001234.png, or of FFHQ, 01000/01234.png."""
+    """Whether a name follows prepared and NVlabs' sets, 00001/img00001234.png, or FFHQ, 01000/01234.png."""
     found = re.fullmatch(r"(?:.*/)?(\d{5})/(?:img)?(\d{5}|\d{8})\.\w+", name)
     return found is not None and int(found[2]) // 1000 in (int(found[1]), int(found[1]) / 1000)
 
 
 def _json_labels(reader: Reader) -> tuple[Tensor, list[str] | None]:
-    """NVlabs' format, {"labels": [[name, class number or list of numbers], ...]}; ours adds a key "label_names"."""
+    """Read NVlabs' format, {"labels": [[name, class number or list of numbers], ...]}, plus optional "label_names"."""
     place = f"{LABEL_FILE} of '{reader.source}'"
     entries, label_names = _parse(reader, place)
     missing = [name for name in reader.names if name not in entries]

@@ -19,7 +19,7 @@ from wplus.errors import UserError
 
 @with_options_of(build_dataset)
 def folder_images(path: str, **options: Any) -> ImageSet:
-    """The images below the folder `path`, any format that Pillow reads; see `build_dataset` for the options."""
+    """The images below the folder `path`, in any format that Pillow reads; see `build_dataset` for the options."""
     return build_dataset(FolderReader(path), **options)
 
 
@@ -30,7 +30,7 @@ def zip_images(path: str, **options: Any) -> ImageSet:
 
 
 class FolderReader(Reader):
-    """The image files below a folder. Links to folders are followed, but not in circles."""
+    """The image files below a folder. Symbolic links to folders are followed, except in cycles."""
 
     cure = "make them UTF-8, as in convmv -r --notest -f gbk -t utf8 FOLDER"
 
@@ -42,14 +42,14 @@ class FolderReader(Reader):
         super().__init__(path, "folder", ((_of_bytes(name), name) for name in _files_below(self._root)))
 
     def read(self, name: str) -> bytes:
-        """The file's bytes; OSError for a link to nothing, a pipe, and what else would never end."""
+        """The file's bytes; OSError for a broken link, a pipe, and anything else that would block."""
         path = self._root / self.stored[name]
         if not path.is_file():
-            raise OSError("it is no file, or a link to none")
+            raise OSError("it is not a file, or is a broken link")
         return path.read_bytes()
 
     def signature(self, name: str) -> tuple[int, ...]:
-        """Size in bytes and time of the last change in nanoseconds."""
+        """Size in bytes and modification time in nanoseconds."""
         path = self._root / self.stored[name]
         status = path.stat() if path.is_file() else path.lstat()
         return status.st_size, status.st_mtime_ns
@@ -71,10 +71,10 @@ class ZipReader(Reader):
         super().__init__(path, "zip", ((_of_member(info), info.filename) for info in members))
 
     def read(self, name: str) -> bytes:
-        """The member's bytes, its checksum verified; OSError when it is damaged or encrypted."""
+        """The member's bytes, with verified checksum; OSError if it is damaged or encrypted."""
         try:
             return self._zip().read(self.stored[name])
-        except Exception as error:  # damage makes each of the decompressors fail in its own way
+        except Exception as error:  # each decompressor fails in its own way on damaged data
             raise OSError(f"damaged in the zip: {error}") from error
 
     def signature(self, name: str) -> tuple[int, ...]:
@@ -85,23 +85,23 @@ class ZipReader(Reader):
         if self._opened is None:
             try:
                 self._opened = zipfile.ZipFile(self._path)
-            except Exception as error:  # an absurd header fails wherever it is trusted
-                raise UserError(f"'{self._path}' is not a whole zip file ({error}).") from error
+            except Exception as error:  # a corrupt header can raise almost anything
+                raise UserError(f"'{self._path}' is not a complete zip file ({error}).") from error
         return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}  # the handle is opened anew in another process
+        return {**self.__dict__, "_opened": None}  # other processes reopen the file
 
 
 def _of_bytes(name: str) -> str | bytes:
-    """A file's name; its bytes where they are not UTF-8, of which Python keeps halves of surrogates."""
+    """A file's name, as bytes if it is not UTF-8 (which Python represents with lone surrogates)."""
     return os.fsencode(name) if re.search("[\udc80-\udcff]", name) else name
 
 
 def _of_member(info: zipfile.ZipInfo) -> str | bytes:
-    """A member's name; its bytes where no flag and no further field says that it is UTF-8.
+    """A member's name, as bytes if neither a flag nor an extra field declares it to be UTF-8.
 
-    For those Python reads code page 437, as the format once was; others wrote what their system had.
+    Python decodes such names with code page 437, the format's original encoding, but many tools wrote their system's.
     """
     name = info.orig_filename.partition("\0")[0]
     if info.flag_bits & 0x800 or name.isascii():
@@ -111,7 +111,7 @@ def _of_member(info: zipfile.ZipInfo) -> str | bytes:
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """Info-ZIP's Unicode Path Extra Field (APPNOTE 4.6.9), where it belongs to this name and not to an earlier one."""
+    """Info-ZIP's Unicode Path Extra Field (APPNOTE 4.6.9), if its checksum matches this name."""
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
         field, extra = extra[4 : 4 + size], extra[4 + size :]
@@ -128,7 +128,7 @@ def _refuse(error: OSError) -> None:
 def _files_below(root: Path) -> Iterator[str]:
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse):
         here, real = Path(folder).relative_to(root), os.path.realpath(folder)
-        # A link to one of the folders that it lies in would go on for ever.
+        # A link to one of its own parent folders would recurse forever.
         if here != Path() and any(os.path.realpath(root / parent) == real for parent in here.parents):
             subfolders.clear()
         else:

@@ -1,4 +1,4 @@
-"""The images that a command was pointed at (held-out ones, a file, a folder, a zip), and where in them pixels count."""
+"""A command's input images (held-out ones, a file, a folder or a zip) and the masks of the pixels that count."""
 
 import io
 import warnings
@@ -25,7 +25,7 @@ from wplus.errors import UserError
 HELD_OUT = "held_out"
 NUM_HELD_OUT = 16
 NO_MASKS, ALPHA = "none", "alpha"
-_NUM_NAMED = 3  # in a warning
+_NUM_NAMED = 3  # number of names listed in a warning
 
 
 def user_images(
@@ -42,17 +42,17 @@ def user_images(
     boxes: str | Path | None = None,
     bad_files: str = "refuse",
 ) -> ImageSet:
-    """Images at the given resolution from `source`: "held_out", or the path of an image file, a folder or a zip.
+    """Read images at the given resolution from `source`: "held_out", or the path of an image file, a folder or a zip.
 
     Args:
-        source: "held_out" calls `held_out`, which makes that split of a data set; anything else is a path.
-        num_images: the first so many; None: all, but 16 of "held_out".
+        source: "held_out" calls `held_out`, which returns that split of a data set; anything else is a path.
+        num_images: how many images to take from the start; None: all, but only 16 of "held_out".
         labels, bad_files: for folders and zips, see `build_dataset`.
         fit, resize, alpha: see `decode.Policies`. A warning says which images fit=crop cuts.
-        boxes: a file with the part of each image to take, see `decode.read_boxes`; None: as `fit` says.
+        boxes: a file with the region of each image to use, see `decode.read_boxes`; None leaves it to `fit`.
 
     Raises:
-        UserError: what the sources raise, a `num_images` below 1, and boxes or opacities of "held_out", which has none.
+        UserError: as in the sources, for `num_images` below 1, and for boxes or alpha with "held_out", which has none.
     """
     if num_images is not None and num_images < 1:
         raise UserError(f"num_images must be 1 or more, or null, got {num_images}.")
@@ -69,17 +69,17 @@ def user_images(
 def user_images_with_masks(
     source: str | Path, *, masks: str = NO_MASKS, **options: Any
 ) -> tuple[ImageSet, Tensor | LazyImages | None]:
-    """Images as of `user_images(source, **options)`, and their masks, uint8 (N, 1, R, R), 255 where they count.
+    """Images as from `user_images(source, **options)`, and their masks, uint8 (N, 1, R, R), 255 where pixels count.
 
-    Masks are made square and resampled as their images are; beyond an image nothing counts.
+    Masks are made square and resampled like their images; pixels beyond an image do not count.
 
     Args:
-        masks: "none": None, everywhere counts. "alpha": the opacity of each image, soft; its colours are those of the
-            paint then, not mixed with white. Else a folder of grey pictures with the names of the images, of any
-            extension; white counts.
+        masks: "none": no masks, every pixel counts. "alpha": the images' alpha channels as soft masks; colours are then
+            not mixed with white. Otherwise a folder of grey pictures named like the images, with any extension; white
+            counts.
 
     Raises:
-        UserError: a mask that is missing, masks that are all white under alpha, and one that is all black.
+        UserError: a missing mask, a mask that is entirely black, or "alpha" without any transparency.
     """
     if masks == NO_MASKS:
         return user_images(source, **options), None
@@ -93,13 +93,13 @@ def user_images_with_masks(
         found = _masks_from_folder(at_home(masks), images.names, options)
     empty = [name for index, name in enumerate(images.names) if not bool(found[torch.tensor([index])].any())]
     if empty:
-        raise UserError(f"The mask(s) of {len(empty)} image(s) are black: nothing of '{empty[0]}' would count.")
+        raise UserError(f"The mask(s) of {len(empty)} image(s) are black: no pixel of '{empty[0]}' would count.")
     return images, found
 
 
 def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, **options: Any) -> ImageSet:
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"'{path}' must be an image file, a folder or a zip, and is none: a pipe or a device.")
+        raise UserError(f"'{path}' must be an image file, a folder or a zip, not a pipe or a device.")
     is_zip = path.suffix.lower() == ".zip"
     reader = FolderReader(path) if path.is_dir() else ZipReader(path) if is_zip else None
     names = [clean_name(path.name)] if reader is None else reader.names
@@ -123,13 +123,13 @@ def _warn_of_cropping(names: list[str], source: Reader | Path, num_images: int) 
         listing = ", ".join([*cropped[:_NUM_NAMED], *(["..."] if len(cropped) > _NUM_NAMED else [])])
         warnings.warn(
             f"{len(cropped)} of {num_images} image(s) are not square and are cropped to their centre ({listing}): "
-            "where that cuts what matters, name the squares to take with boxes=FILE.json.",
+            "if that cuts off what matters, give the squares to use with boxes=FILE.json.",
             stacklevel=4,
         )
 
 
 def _split_opacity(with_opacity: ImageSet) -> tuple[ImageSet, Tensor | LazyImages]:
-    """Images with opacity as their last channel -> images, masks."""
+    """Split images with alpha as their last channel into images and masks."""
     colours = _mapped(with_opacity.images, lambda pixels: pixels[..., :-1, :, :], with_opacity.img_channels - 1)
     opacity = _mapped(with_opacity.images, lambda pixels: pixels[..., -1:, :, :], 1)
     return replace(with_opacity, images=colours, fingerprint=""), opacity
@@ -155,7 +155,7 @@ def _masks_from_folder(folder: Path, names: list[str], options: Mapping[str, Any
 
 
 def _grey_times_opacity(pixels: np.ndarray) -> np.ndarray:
-    """(..., 2, H, W) -> (..., 1, H, W): what is transparent, or beyond the picture, does not count."""
+    """(..., 2, H, W) -> (..., 1, H, W): transparent pixels and those beyond the picture do not count."""
     grey, opacity = pixels[..., :1, :, :].astype(np.uint16), pixels[..., 1:, :, :]
     return ((grey * opacity + 127) // 255).astype(np.uint8)
 
