@@ -170,7 +170,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     elif not file.is_file():
         raise UserError(
             f"Checkpoint '{file}' does not exist; give the path of a .safetensors, .pkl or .pt file, hub:USER/NAME, or "
-            "the name of a model that comes along, such as cats32."
+            "the name of a bundled model, such as cats32."
         )
     elif _is_safetensors(file):
         networks, metadata = _read_own(file)
@@ -233,7 +233,7 @@ def _read_own(path: Path, config: object = None) -> tuple[dict[str, Network], di
     if header is None:
         header = config
     elif config is not None and _networks(config) != _networks(header):
-        raise UserError(f"{CONFIG} and {WEIGHTS} in '{path.parent}' describe different networks: write it anew.")
+        raise UserError(f"{CONFIG} and {WEIGHTS} in '{path.parent}' describe different networks: write them again.")
     version = header.get("version") if isinstance(header, dict) else None
     if isinstance(version, int) and version > FILE.version:
         raise UserError(f"'{path}' has format version {version}; this wplus reads up to {FILE.version}.")

@@ -144,7 +144,7 @@ def test_a_film_is_shown_and_saved_as_long_as_it_lives(model):
     assert (way.save("all") / "slerp" / "frames" / "frame_00002.png").is_file()
     next(iter(way.videos.values())).files.pop("mp4", None)  # as where there is no ffmpeg
     assert "data:image/gif" in way._repr_html_()
-    with pytest.raises(wplus.UserError, match="There is no mp4 of this way; there are gif"):
+    with pytest.raises(wplus.UserError, match="There is no mp4 of this interpolation; there are gif"):
         way.save("b.mp4")
     with pytest.raises(wplus.UserError, match="or as FILE.mp4, FILE.gif or FILE.png, got 'b.webm'"):
         way.save("b.webm")

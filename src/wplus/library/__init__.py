@@ -1,4 +1,4 @@
-"""The library: a model as one object that generates, inverts, interpolates, edits and measures as the commands do."""
+"""Python API: a model as one object that generates, inverts, interpolates, edits and measures like the commands."""
 
 from wplus.library.model import Model, load
 

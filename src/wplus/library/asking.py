@@ -1,4 +1,4 @@
-"""Arguments of a method as the configuration of its command: the same keys, choices, defaults and refusals."""
+"""Turn a method's arguments into its command's configuration: same keys, choices, defaults and error messages."""
 
 import functools
 import re
@@ -20,22 +20,24 @@ _INSTEAD = {
     **dict.fromkeys(("tracking", "run_dir", "name", "group", "tags"), "nothing is recorded; output_dir keeps files"),
 }
 _composer = functools.cache(Composer)
-_turn = threading.Lock()  # Hydra has one global state
+_turn = threading.Lock()  # Hydra's state is global
 
 
 def configuration(
     verb: str, given: Mapping[str, object], options: Mapping[str, object], *, section: str | None = None
 ) -> dict[str, Any]:
-    """The configuration that `wplus VERB` has with these keys; UserError, as the command's, for what it refuses.
+    """Compose the configuration of `wplus VERB` with these keys; raises the command's UserError for invalid ones.
 
-    Values are plain ones of Python; a mapping gives keys of a section, as `metrics={"fd": {"num_generated": 1000}}`.
-    Of the `options` those that are no key of the command belong to `section`. What has an argument of its own, or
-    no effect without the record of a run, is refused among them.
+    Values are plain Python values; a mapping sets keys of a section, e.g. `metrics={"fd": {"num_generated": 1000}}`.
+    `options` that are not keys of the command belong to `section`. Options that have an argument of their own, or only
+    affect the record of a run, are refused.
     """
     known = _keys(verb)
     for key in options:
         if key in given or key.partition(".")[0] in _of_a_run():
-            raise UserError(f"'{key}' is no option here: {_INSTEAD.get(key, 'the arguments of the method say it')}.")
+            raise UserError(
+                f"'{key}' is not an option here: {_INSTEAD.get(key, 'the arguments of the method set it')}."
+            )
     own = {
         key if section is None or key.rpartition("@")[2].partition(".")[0] in known else f"{section}.{key}": value
         for key, value in options.items()
@@ -47,7 +49,7 @@ def configuration(
 
 @functools.cache
 def _keys(verb: str) -> frozenset[str]:
-    """The keys and choices of a command, sections by their first part."""
+    """The keys and choices of a command; sections are given by their first part."""
     files = [CONFIG_FOLDER / f"{name}.yaml" for name in (verb, "common")]
     found = [entry.key for file in files for entry in (*entries(file), *choices(file))]
     return frozenset(key.partition(".")[0] for key in found)
@@ -55,7 +57,7 @@ def _keys(verb: str) -> frozenset[str]:
 
 @functools.cache
 def _of_a_run() -> frozenset[str]:
-    """Keys that say where a command runs and records."""
+    """Keys that control where a command runs and what it records."""
     return frozenset({entry.key for entry in entries(CONFIG_FOLDER / "common.yaml")} | {"tracking"}) - {"seed"}
 
 
@@ -68,7 +70,7 @@ def _overrides(key: str, value: object) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    """As Hydra's grammar has it."""
+    """Format a value in Hydra's grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):

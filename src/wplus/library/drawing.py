@@ -1,4 +1,4 @@
-"""Drawing by a model: samples, the images of latents, style mixing."""
+"""Image generation: samples, images of given latents, and style mixing."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from wplus.library.pictures import Pictures
 from wplus.library.sources import AnyLatents, latent_sources
 from wplus.losses.image_pair import ImageDistance
 
-_MANY = 64  # images, from which on drawing shows how far it is
+_MANY = 64  # number of images from which on a progress bar is shown
 
 
 class Drawing(Kept):
-    """A model that draws."""
+    """A model that generates images."""
 
     @property
     def device(self) -> torch.device:
-        """Where the generator is."""
+        """Device of the generator."""
         self.require_latents()
         return self.generator.mapping.w_avg.device
 
     def generate(
         self, num: int = 1, *, seed: int = 0, psi: float = 1.0, label: Label = None, batch_size: int = 16
     ) -> Pictures:
-        """Images of the inputs seed:SEED, seed:SEED+1, ..., which the commands know by these names.
+        """Generate images for the inputs seed:SEED, seed:SEED+1, ..., the names that the commands use.
 
         Args:
             num: how many images, 1 or more.
             psi: truncation; 1 for none, 0 for the mean image.
-            label: of all images, for a conditional generator: a class number or a vector.
-            batch_size: for speed and memory alone; an image is the same in any batch.
+            label: class number or vector for all images, for a conditional generator.
+            batch_size: affects only speed and memory; an image is the same in any batch.
         """
         check_number("num", num, lowest=1, whole=True)
         check_number("seed", seed, lowest=0, whole=True)
@@ -60,7 +60,7 @@ class Drawing(Kept):
     def synthesize(
         self, latents: Latent | Sequence[Latent], *, names: Sequence[str] | None = None, batch_size: int = 16
     ) -> Pictures:
-        """The images of latents, of any spaces.
+        """Generate the images of latents, from any spaces.
 
         Examples:
             >>> import wplus
@@ -79,7 +79,7 @@ class Drawing(Kept):
         with float32_convolutions():
             for first in show(range(0, len(several), size), "Drawing (batches)"):
                 some = several[first : first + size]
-                filled = [*some, *[some[-1]] * (MIN_MADE - len(some))]  # from there on all batches round alike
+                filled = [*some, *[some[-1]] * (MIN_MADE - len(some))]  # from MIN_MADE on, all batch sizes round alike
                 parts.append(to_uint8(synthesize(filled, self.generator)[: len(some)]).cpu())
         return Pictures(torch.cat(parts), tuple(several), tuple(names or map(str, range(len(several)))))
 
@@ -87,12 +87,13 @@ class Drawing(Kept):
         self, rows: AnyLatents, columns: AnyLatents, *, layers: str | Sequence[int] = "coarse", space: str = "w",
         **options: Any,
     ) -> Mixtures:  # fmt: skip
-        """Every image of the rows with some layers from every image of the columns.
+        """Style mixing: every image of `rows` with some layers taken from every image of `columns`.
 
         Args:
-            rows: latents, images (inverted into `space` first), results of the other methods, "seed:N".
-            layers: those of the columns: coarse, middle, fine, a list of numbers.
-            options: as of `edit` (`truncation_psi=0.5` of seeds). Tuned weights (`method="pti"`) are left out.
+            rows: latents, images (first inverted into `space`), results of the other methods, or "seed:N".
+            columns: the same.
+            layers: layers taken from the columns: coarse, middle, fine, or a list of numbers.
+            options: as for `edit` (`truncation_psi=0.5` for seeds). Tuned weights (`method="pti"`) are ignored.
 
         Examples:
             >>> import wplus
@@ -112,7 +113,7 @@ class Drawing(Kept):
     def _read(
         self, latents: AnyLatents, given: Path, folder: Path, space: str, options: dict[str, Any], **asked: Any
     ) -> tuple[dict[str, Any], ImageDistance, list[Latent], list[str], list[WeightDelta | None]]:
-        """As `wplus edit` reads what it edits: configuration, distance, latents, names and weight deltas."""
+        """Read inputs as `wplus edit` does; returns configuration, distance, latents, names and weight deltas."""
         sources, called = latent_sources(latents, given, deltas=folder / "inversion" / "deltas")
         asked |= {"checkpoint": self._name, "directions": "given", "latents": sources, "space": space}
         cfg = configuration("edit", asked, options, section="inverter") | {"run_dir": folder}

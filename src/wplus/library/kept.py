@@ -1,4 +1,4 @@
-"""A model without its verbs: read, moved, written, shared; and the folders in which commands work for it."""
+"""Loading, moving, saving and sharing a model, and the temporary folders in which commands work for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Own = TypeVar("Own", bound="Kept")
 
 
 class Kept(Models):
-    """The networks of a checkpoint as one object that is read, moved, written and shared."""
+    """The networks of a checkpoint as one object that can be loaded, moved, saved and shared."""
 
     @classmethod
     def read(cls: type[Own], path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Own:
@@ -33,22 +33,22 @@ class Kept(Models):
 
     def to(self: Own, device: str | torch.device) -> Own:
         """Move every network to a device (auto, cpu, cuda, cuda:1, mps), in place."""
-        super().to(device if str(device) == "meta" else resolve_device(str(device)))  # meta: shapes without numbers
+        super().to(device if str(device) == "meta" else resolve_device(str(device)))  # meta: shapes without data
         return self
 
     def save_pretrained(self, folder: str | Path, **card: Any) -> Path:
-        """Write config.json, model.safetensors and a model card; `card` is `licence` and `metrics` of the card."""
+        """Write config.json, model.safetensors and a model card; `card` may set the card's `licence` and `metrics`."""
         model_folder.write(folder, self, **card)
         return Path(folder)
 
     def push_to_hub(self, name: str, **options: Any) -> str:
-        """Write the model to USER/NAME on Hugging Face's hub; returns its address. Options as `hub.uploaded` has them:
+        """Upload the model to USER/NAME on the Hugging Face Hub; returns its URL. Options are those of `hub.uploaded`:
         licence, metrics, private, token, message."""
         return hub.uploaded(self, name, **options)
 
     @classmethod
     def from_pretrained(cls: type[Own], name: str | Path, device: str = "cpu") -> Own:
-        """A folder that `save_pretrained` wrote, or USER/NAME on Hugging Face's hub."""
+        """Load a folder written by `save_pretrained`, or USER/NAME from the Hugging Face Hub."""
         return cls.read(name if Path(name).exists() else f"{checkpoint.HUB}{name}", device)
 
     @property
@@ -66,8 +66,8 @@ class Kept(Models):
 
 @contextmanager
 def folders(output_dir: str | Path | None) -> Iterator[tuple[Path, Path]]:
-    """A temporary folder for what is given, and the folder of what comes out, temporary where none is named; what a
-    GPU computes in the block is exact, as in the commands."""
+    """A temporary folder for inputs, and the output folder, also temporary if none is named. GPUs compute in exact
+    float32 inside the block, as in the commands."""
     with tempfile.TemporaryDirectory() as temporary, float32_convolutions():
         given, out = Path(temporary) / "in", Path(temporary) / "out"
         yield ensure_folder(given), ensure_folder(out if output_dir is None else output_dir)
@@ -75,7 +75,7 @@ def folders(output_dir: str | Path | None) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def removed_if_it_fails(folder: str | None) -> Iterator[None]:
-    """A folder that outlives the block, unless that fails."""
+    """Delete the folder if the block fails; otherwise keep it."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""Style mixing: every image of the rows with some layers from every image of the columns (Karras et al. 2019)."""
+"""Style mixing: every image of the rows with some layers taken from every image of the columns (Karras et al. 2019)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Mixtures(Pictures):
     """The matrix of mixtures, row by row.
 
     Attributes:
-        rows: the images that give all other layers.
-        columns: the images that give the layers that are mixed in.
+        rows: the images that provide all other layers.
+        columns: the images that provide the layers that are mixed in.
     """
 
     rows: Pictures | None = None
@@ -41,7 +41,7 @@ class Mixtures(Pictures):
 def mixed(
     rows: Sequence[Latent], columns: Sequence[Latent], layers: str | Sequence[int], generator: GeneratorNetwork
 ) -> list[Latent]:
-    """Latents of w+, row by row: that of the row with the chosen layers of the column's; the noise is the row's."""
+    """Mix w+ latents, row by row: the row's latent and noise with the chosen layers of the column's latent."""
     chosen = list(select_layers(layers, generator.num_ws))
     found = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""A model with what can be done with it: a thin layer over the commands, with their configurations and their bits."""
+"""The `Model` class: a thin layer over the commands, with their configurations and bit-identical results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from wplus.tracking import Tracker
 
 
 class Model(Drawing):
-    """The networks of a checkpoint, and what the commands do with them.
+    """The networks of a checkpoint, with the commands as methods.
 
     Examples:
         >>> import wplus
@@ -56,23 +56,23 @@ class Model(Drawing):
         >>> cats.images.shape
         torch.Size([4, 3, 32, 32])
 
-    Every method takes the keys of its command as keyword arguments (`wplus invert --help`), and gives its numbers, bit
-    for bit; what the command would refuse is a `wplus.errors.UserError` in the same words. Nothing is written where no
-    `output_dir` is given. Progress is shown on standard error.
+    Every method takes the keys of its command as keyword arguments (see `wplus invert --help`) and returns the same
+    results, bit for bit; invalid arguments raise `wplus.errors.UserError` with the command's message. Nothing is
+    written unless `output_dir` is given. Progress is shown on standard error.
     """
 
     def invert(
         self, images: AnyImages, *, space: str = "w", method: str = "optimize", seed: int = 0,
         output_dir: str | Path | None = None, **options: Any,
     ) -> Inversions:  # fmt: skip
-        """The latents of images, as `wplus invert` finds them.
+        """Invert images into latents, like `wplus invert`.
 
         Args:
-            images: a path of an image, a folder or a zip, "held_out", or images in memory, see `AnyImages`.
+            images: the path of an image, a folder or a zip, "held_out", or images in memory; see `AnyImages`.
             space: z, z+, w, w+, pn, pn+, s, f16/w+.
             method: an inverter: optimize, quick, preconditioned, lbfgs, encoder, restyle, hybrid, pti, sketch, staged.
-            output_dir: keeps the folder of the inversion; the same call goes on with what is missing there.
-            options: of the method (`num_steps=300`), and other keys of the command (`label=2`, `masks="alpha"`).
+            output_dir: keeps the inversion's folder; repeating the call computes only what is missing there.
+            options: options of the method (`num_steps=300`) and other keys of the command (`label=2`, `masks="alpha"`).
 
         Examples:
             >>> import wplus
@@ -94,14 +94,14 @@ class Model(Drawing):
         self, *keyframes: AnyLatents, num_frames: int = 60, path: str | Sequence[str] = "slerp", space: str = "auto",
         seed: int = 0, output_dir: str | Path | None = None, **options: Any,
     ) -> Interpolation:  # fmt: skip
-        """The way through two or more latents or images, as `wplus interpolate` films and measures it.
+        """Interpolate through two or more latents or images, with videos and path metrics, like `wplus interpolate`.
 
         Args:
-            keyframes: latents, images (inverted first), results of the other methods, "seed:N".
-            num_frames: of one transition, both ends included.
-            path: a path, or several to compare: lerp, slerp, slerp_centered, pn, coarse_first, fine_first, spline,
+            keyframes: latents, images (inverted first), results of the other methods, or "seed:N".
+            num_frames: frames per transition, including both ends.
+            path: one path, or several to compare: lerp, slerp, slerp_centered, pn, coarse_first, fine_first, spline,
                 geodesic.
-            options: of a path (`geodesic={"num_steps": 50}`), and other keys of the command (`loop=True`,
+            options: options of a path (`geodesic={"num_steps": 50}`) and other keys of the command (`loop=True`,
                 `retime="arc_length"`, `path_metrics=[]`).
 
         Examples:
@@ -126,16 +126,16 @@ class Model(Drawing):
             names = [called.get(name, name) for name in names]
             videos = filming.run(self, latents, names=names, output_dir=folder, tracker=Tracker(), deltas=deltas)
         way = Interpolation(videos, tuple(latents), tuple(names))
-        if own is not None:  # the films live as long as what shows them
+        if own is not None:  # the videos live as long as the object that shows them
             weakref.finalize(way, shutil.rmtree, own, ignore_errors=True)
         return way
 
     def directions(self, finder: str = "sefa", *, seed: int = 0, **options: Any) -> FoundDirections:
-        """Directions in latent space, as `wplus directions` finds them.
+        """Find directions in latent space, like `wplus directions`.
 
         Args:
             finder: sefa, pca, svm, style_channels.
-            options: of the finder (`num_directions=5`), and other keys of the command (`attributes="my.csv"`).
+            options: options of the finder (`num_directions=5`) and other keys of the command (`attributes="my.csv"`).
 
         Examples:
             >>> import wplus
@@ -156,17 +156,17 @@ class Model(Drawing):
         mode: Mode = "add", layers: str | Sequence[int] | None = None, space: str = "w",
         classifier: str | Path | None = None, **options: Any,
     ) -> Edits:  # fmt: skip
-        """Latents or images moved along directions, as `wplus edit` moves them.
+        """Move latents or images along directions, like `wplus edit`.
 
         Args:
-            latents: what is edited; images are inverted into `space` first.
-            direction: one or several, or a file of them.
-            strengths: in standard deviations of the direction.
-            mode: add: move by the strength. set: move to it.
-            layers: coarse, middle, fine, all, a list of numbers; None: the direction's own.
-            classifier: a file of `wplus classifier`, or "cats32_attributes": then `.measurements` say whether edits
-                that its factors name achieve that, and keep the rest.
-            options: other keys of the command (`inverter="quick"`, `truncation_psi=0.5` of seeds).
+            latents: the latents to edit; images are inverted into `space` first.
+            direction: one or several directions, or a file of them.
+            strengths: edit strengths in standard deviations of the direction.
+            mode: "add" moves by the strength, "set" moves to it.
+            layers: coarse, middle, fine, all, or a list of numbers; None: the direction's own.
+            classifier: a file of `wplus classifier`, or "cats32_attributes"; `.measurements` then reports whether edits
+                named after its factors change that factor and preserve the others.
+            options: other keys of the command (`inverter="quick"`, `truncation_psi=0.5` for seeds).
 
         Examples:
             >>> import wplus
@@ -203,13 +203,13 @@ class Model(Drawing):
         self, images: AnyImages, *, direction: Direction = "forward", mode: str = "inference",
         ground_truth: AnyImages | None = None, output_dir: str | Path | None = None, **options: Any,
     ) -> Translations:  # fmt: skip
-        """Images of one domain as images of another, as `wplus translate` makes them, by pix2pix or CycleGAN.
+        """Translate images from one domain to another with pix2pix or CycleGAN, like `wplus translate`.
 
         Args:
-            images: as for `invert`; "held_out" is drawn with its truth, `data="cat_domains"` chooses what.
-            direction: forward, or backward of a CycleGAN.
-            mode: inference, or batch: the statistics of each image itself, as pix2pix was tested.
-            ground_truth: what the images should become, by name, or in their order where they are in memory.
+            images: as for `invert`; "held_out" includes the ground truth, and `data="cat_domains"` selects the data.
+            direction: "forward", or "backward" with a CycleGAN.
+            mode: "inference", or "batch" to normalize with each image's own statistics, as pix2pix was tested.
+            ground_truth: the target images, matched by name, or by order if they are in memory.
             options: other keys of the command (`resolution=256`, `fit="pad"`).
 
         Examples:
@@ -231,14 +231,15 @@ class Model(Drawing):
         self, metrics: str | Sequence[str] = ("fd",), *, images: AnyImages | None = None,
         generated: AnyImages | None = None, seed: int = 0, output_dir: str | Path | None = None, **options: Any,
     ) -> Measurements:  # fmt: skip
-        """Numbers with intervals and protocols, as `wplus evaluate` measures them.
+        """Compute metrics with confidence intervals and protocols, like `wplus evaluate`.
 
         Args:
-            metrics: fd, kd, pr, ppl_wend, factors, ..., see `wplus evaluate --help`.
-            images: the real images, all of which count (`split="all"`); None: those of the key `data`, the cats.
-            generated: images that stand for the generator's, such as samples of somebody else.
+            metrics: fd, kd, pr, ppl_wend, factors, ...; see `wplus evaluate --help`.
+            images: the real images, all of which are used (`split="all"`); None: those of the key `data`, the cats.
+            generated: images to use in place of the generator's, such as samples of another model.
             output_dir: where metrics write pictures and tables; None: nowhere.
-            options: of metrics (`fd={"num_generated": 1000}`), and other keys of the command (`extractor="inception"`).
+            options: options of metrics (`fd={"num_generated": 1000}`) and other keys of the command
+                (`extractor="inception"`).
 
         Examples:
             >>> import wplus
@@ -261,15 +262,15 @@ class Model(Drawing):
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Model:
-    """Read a model: a file (`.safetensors`, or of another project), a folder, `cats32`, `hub:user/name`.
+    """Load a model: a file (`.safetensors`, or another project's), a folder, `cats32`, or `hub:user/name`.
 
     Args:
         path: see `wplus.checkpoint.load`.
         device: auto, cpu, cuda, cuda:1, mps.
-        needs: networks that must be there, as in ["encoder"].
+        needs: networks that the checkpoint must contain, e.g. ["encoder"].
 
     Raises:
-        UserError: nothing is there, it cannot be read, or it lacks what is needed.
+        UserError: the checkpoint does not exist, cannot be read, or lacks a network in `needs`.
     """
     if not isinstance(path, str | Path):
         raise UserError(f"A model is read from a path or by a name such as cats32, got {type(path).__name__}.")

@@ -1,4 +1,4 @@
-"""Pictures of the library, with what stands behind them: samples, inversions, edits, translations."""
+"""The library's results that are images, with their latents and scores: samples, inversions, edits, translations."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _NUM_COLUMNS = 8
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images and the latents behind them; a part of them is `pictures[2]` or `pictures[:4]`.
+    """Images and the latents behind them; index with `pictures[2]` or `pictures[:4]`.
 
     Attributes:
         images: uint8 (N, C, H, W) on the CPU.
-        latents: one for each image; none of translations.
-        names: one for each image: seed:0, the name of a file, ...
-        deltas: what tuning (`method="pti"`) added to the generator for each image, or None.
+        latents: one per image; empty for translations.
+        names: one per image: seed:0, a file name, ...
+        deltas: for each image, the weight delta that tuning (`method="pti"`) added to the generator, or None.
     """
 
     images: Tensor
@@ -51,7 +51,7 @@ class Pictures:
 
     @property
     def latent(self) -> Latent:
-        """The latent of the one image; UserError where there are several, or none."""
+        """The latent of a single image; UserError if there are several, or none."""
         if not self.latents:
             raise UserError("These images were made without latents: invert them, as in model.invert(pictures).")
         if len(self.latents) != 1:
@@ -60,7 +60,7 @@ class Pictures:
 
     @property
     def pil(self) -> list[Image.Image]:
-        """The images as Pillow's."""
+        """The images as Pillow images."""
         return [to_pil(image) for image in self.images]
 
     def __len__(self) -> int:
@@ -74,8 +74,8 @@ class Pictures:
         return (self[row] for row in range(len(self)))
 
     def save(self, path: str | Path) -> Path:
-        """Write NAME.png and NAME.safetensors, the latent where there is one, of each image into a folder; or, to
-        FILE.png, one picture of all."""
+        """Write each image as NAME.png, and its latent, if any, as NAME.safetensors, into a folder; or, if the path is
+        FILE.png, a single picture of all images."""
         target = Path(path)
         if target.suffix.lower() == ".png":
             return save_png(target, self.picture())
@@ -88,7 +88,7 @@ class Pictures:
         return folder
 
     def picture(self) -> Image.Image:
-        """All of them as one picture, small ones enlarged."""
+        """All images in one picture; small ones are enlarged."""
         return captioned_rows(*self._rows())
 
     def _rows(self) -> tuple[list[Row], list[str]]:
@@ -114,11 +114,11 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inversions(Pictures):
-    """Inverted images, beside what they aimed at.
+    """Inverted images, together with their targets.
 
     Attributes:
         targets: uint8 (N, C, H, W).
-        table: the scores of every image, those of table.csv.
+        table: the scores of every image, as in table.csv.
     """
 
     targets: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -126,7 +126,7 @@ class Inversions(Pictures):
 
     @classmethod
     def of(cls, inversion: FolderInversion, table: Table, names: Sequence[str] | None) -> Inversions:
-        """What an inversion has written into its folder, in the order of the images' `names`; None: its own."""
+        """Read an inversion's folder, in the order of the images' `names`; None: in the folder's own order."""
         store = inversion.store
         wanted = _in_order(inversion, names)
         latents = [load_latent(store.path("latents", name), fingerprint=store.fingerprint) for name in wanted]
@@ -151,12 +151,12 @@ class Inversions(Pictures):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Edits(Pictures):
-    """Edited images: for each direction a row of each latent, an image for each strength.
+    """Edited images: one row per direction and latent, one image per strength.
 
     Attributes:
-        strengths: of each row.
-        titles: what each row is.
-        measurements: with a classifier how far edits move an image, what they achieve and what they keep.
+        strengths: the strengths in each row.
+        titles: the title of each row.
+        measurements: with a classifier: how far edits move an image, what they change and what they preserve.
     """
 
     strengths: tuple[float, ...] = ()
@@ -177,13 +177,13 @@ class Edits(Pictures):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Translations(Pictures):
-    """Translated images, beside what they were made of and, where that is known, what they should be.
+    """Translated images, together with their inputs and, if known, the ground truth.
 
     Attributes:
         inputs: uint8 (N, C, H, W).
         truth: uint8 (N, C, H, W), or None.
         table: the scores of every image, those of table.csv.
-        shares: how often factors changed as they should, and how often others stayed.
+        shares: how often factors changed as intended, and how often the others were preserved.
     """
 
     inputs: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -195,7 +195,7 @@ class Translations(Pictures):
     def of(
         cls, translation: FolderTranslation, table: Table, shares: Sequence[MetricResult], names: Sequence[str] | None
     ) -> Translations:
-        """What a translation has written into its folder, in the order of the images' `names`; None: its own."""
+        """Read a translation's folder, in the order of the images' `names`; None: in the folder's own order."""
         wanted = _in_order(translation, names)
         kinds = ("images", "inputs") if translation.truth is None else ("images", "inputs", "truth")
         made = {kind: torch.stack([translation.read(kind, name) for name in wanted]) for kind in kinds}
@@ -221,22 +221,22 @@ class Translations(Pictures):
 
 @dataclass(frozen=True)
 class FoundDirections(Directions):
-    """Directions, and what they do to a sample.
+    """Directions, with a preview of their effect.
 
     Attributes:
-        preview: the sample edited along each of them.
+        preview: a sample edited along each direction.
     """
 
     preview: Edits | None = None
 
     @property
     def images(self) -> Tensor:
-        """Of the preview, uint8 (directions * strengths, C, H, W)."""
+        """The preview's images, uint8 (directions * strengths, C, H, W)."""
         assert self.preview is not None
         return self.preview.images
 
     def save(self, path: str | Path) -> Path:
-        """Write them to FILE.safetensors, which `wplus edit` and `Model.edit` read; or, to FILE.png, the preview."""
+        """Write the directions to FILE.safetensors, for `wplus edit` and `Model.edit`, or the preview to FILE.png."""
         if Path(path).suffix.lower() == ".png" and self.preview is not None:
             return self.preview.save(path)
         return save_directions(path, self)
@@ -251,7 +251,7 @@ class FoundDirections(Directions):
 
 
 def _in_order(made: FolderInversion | FolderTranslation, names: Sequence[str] | None) -> list[str]:
-    """What images are called in a folder, in the order of their own names; None: as they are there."""
+    """The names of the images in a folder, in the order of `names`; None: in the folder's order."""
     files = dict(zip(made.images.names, made.names, strict=True))
     return list(files.values()) if names is None else [files[name] for name in names]
 

@@ -1,4 +1,4 @@
-"""Results of the library that are no pictures: films and numbers, which show themselves in a notebook."""
+"""The library's other results: videos and numbers, which display themselves in notebooks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _FILES = (".avi", ".bmp", ".gif", ".jpeg", ".jpg", ".json", ".mov", ".mp4", ".np
 
 @dataclass(frozen=True, eq=False)
 class Interpolation:
-    """The way between images: a film of each path, and what is measured of it.
+    """An interpolation between images: a video of each path, and its measurements.
 
     Attributes:
         videos: by path, with titles, steps and scores.
-        latents: those that the way goes through.
-        names: of the latents.
+        latents: the keyframes.
+        names: the keyframes' names.
     """
 
     videos: Mapping[str, Video]
@@ -54,16 +54,16 @@ class Interpolation:
 
     @property
     def numbers(self) -> dict[str, dict[str, float]]:
-        """Means over transitions by path and name: how even the steps are, and what the path metrics say."""
+        """Means over transitions, by path and name, of the uniformity of steps and of the path metrics."""
         return {path: {each.name: value for each, value in video.means.items()} for path, video in self.videos.items()}
 
     def save(self, path: str | Path) -> Path:
-        """Copy all files into a folder; or the (first) film to FILE.mp4 or FILE.gif, its filmstrip to FILE.png."""
+        """Copy all files into a folder; or the (first) video to FILE.mp4 or FILE.gif, or its filmstrip to FILE.png."""
         target, kind = Path(path), Path(path).suffix.lower().removeprefix(".")
         if kind in ("mp4", "gif", "png"):
             source = self._first.files.get("filmstrip" if kind == "png" else kind)
             if source is None:
-                raise UserError(f"There is no {kind} of this way; there are {', '.join(self._first.files)}.")
+                raise UserError(f"There is no {kind} of this interpolation; there are {', '.join(self._first.files)}.")
             return atomic_write(target, lambda file: file.write(source.read_bytes()))
         folder_of(target, kinds="FILE.mp4, FILE.gif or FILE.png")
         for name, video in self.videos.items():
@@ -91,7 +91,7 @@ class Interpolation:
 
 
 class Measurements(Sequence[MetricResult]):
-    """Numbers with their intervals and protocols; `measured[0]`, or by name, `measured["fd_effnet_lite0"]`."""
+    """Results with intervals and protocols; index with `measured[0]`, or by name, `measured["fd_effnet_lite0"]`."""
 
     def __init__(self, results: Sequence[MetricResult]) -> None:
         self.results = list(results)
@@ -110,16 +110,16 @@ class Measurements(Sequence[MetricResult]):
             return self.results[key]
         found = [result for result in self.results if result.name == key]
         if not found:
-            raise UserError(f"A number must be one of {', '.join(self.values)}, got '{key}'.")
+            raise UserError(f"A result must be one of {', '.join(self.values)}, got '{key}'.")
         return found[0]
 
     @property
     def values(self) -> dict[str, float]:
-        """The numbers alone, by name."""
+        """The values alone, by name."""
         return {result.name: result.value for result in self.results}
 
     def save(self, path: str | Path) -> Path:
-        """Write them as JSON, as in a command's result.json."""
+        """Write the results as JSON, in the format of a command's result.json."""
         return write_json(path, {result.name: result.entry() for result in self.results})
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class Measurements(Sequence[MetricResult]):
 
 
 def folder_of(path: str | Path, *, kinds: str) -> Path:
-    """A folder to save into; UserError where the name is that of a file of a kind that is not written."""
+    """A folder to save into; UserError if the name has the extension of a file type that is not supported."""
     if Path(path).suffix.lower() in _FILES:
         raise UserError(f"This is saved into a folder, or as {kinds}, got '{path}'.")
     return Path(path)
@@ -145,5 +145,5 @@ def _bounds(result: MetricResult) -> str:
 
 
 def image_tag(data: str, alt: str, kind: str = "png") -> str:
-    """A picture of base64 text in a page."""
+    """An HTML image tag with base64 data."""
     return f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt)}">'

@@ -1,6 +1,6 @@
-"""Whatever shows or stands for an image, as the files that the commands read.
+"""Convert anything that represents an image into the files that the commands read.
 
-A path stays what it is; an image in memory becomes a PNG of the same pixels, a latent its file.
+Paths are kept; an image in memory is written as a PNG with the same pixels, a latent as its file.
 """
 
 import shutil
@@ -33,14 +33,14 @@ AnyLatents: TypeAlias = Latent | AnyImages | Sequence[Latent | Pictures | AnyIma
 """Latents, images (inverted first), the results of `generate`, `invert` and `edit`, "seed:N", or several of these."""
 AnyDirections: TypeAlias = str | Path | AnyDirection | Directions | Sequence[AnyDirection]
 """A file of directions, what `Model.directions` returns, or one or several of these directions."""
-_BRIGHTEST = 8  # what generators give beyond 1 is clipped; what is meant as 0 to 255, or is no number, is refused
+_BRIGHTEST = 8  # outputs of generators slightly beyond 1 are clipped; values meant as 0 to 255, and NaNs, are refused
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def image_source(images: AnyImages, folder: Path) -> tuple[str, list[str] | None]:
-    """What a command takes as `input` for images, and their names in the order given.
+    """The `input` argument of a command for these images, and their names in the given order.
 
-    A single path is its own source, and its names, of a folder or zip, are None; else copies lie in `folder`.
+    A single path is returned as it is, without names (None); otherwise copies are written to `folder`.
     """
     items = list(_items(images))
     if not items:
@@ -64,9 +64,9 @@ def image_source(images: AnyImages, folder: Path) -> tuple[str, list[str] | None
 
 
 def latent_sources(given: object, folder: Path, *, deltas: Path) -> tuple[list[str], dict[str, str]]:
-    """What a command takes as `inputs` for `AnyLatents`, or several; weight deltas are written into `deltas`.
+    """The `inputs` argument of a command for one or several `AnyLatents`; weight deltas are written to `deltas`.
 
-    Beside it by the name that a command sees what the result of another method is called.
+    Also returns a mapping from the names that the command sees to the names in the results of other methods.
     """
     sources: list[str] = []
     called: dict[str, str] = {}
@@ -91,7 +91,7 @@ def latent_sources(given: object, folder: Path, *, deltas: Path) -> tuple[list[s
 
 
 def _flat(given: object) -> Iterator[str | Image.Image | Latent | tuple[Latent, str, WeightDelta | None]]:
-    """Paths, images, latents, and the latents of results with their names and weight deltas."""
+    """Flatten into paths, images, latents, and latents of results with their names and weight deltas."""
     if isinstance(given, Pictures) and given.latents:
         yield from zip(given.latents, given.names, given.deltas, strict=True)
     elif isinstance(given, Latent):
@@ -104,7 +104,7 @@ def _flat(given: object) -> Iterator[str | Image.Image | Latent | tuple[Latent, 
 
 
 def directions_of(given: AnyDirections, fingerprint: str) -> list[AnyDirection]:
-    """The directions, which must be those of the generator with this fingerprint where they say whose they are."""
+    """Return the directions; UserError if they record a generator with a different fingerprint."""
     if isinstance(given, str | Path):
         given = load_directions(given, fingerprint=fingerprint)
     if isinstance(given, Directions):
@@ -119,13 +119,13 @@ def directions_of(given: AnyDirections, fingerprint: str) -> list[AnyDirection]:
 
 
 def as_data(source: str) -> dict[str, object]:
-    """The key `data` of a command for real images, all of which count."""
+    """The key `data` of a command for real images, all of which are used."""
     kind = "zip" if source.lower().endswith(".zip") else "folder"
     return {"data": kind, "data.path": source, "split": "all"}
 
 
 def _items(images: object) -> Iterator[str | Image.Image]:
-    """Paths and Pillow images of anything that holds images."""
+    """Yield paths and Pillow images from any container of images."""
     if isinstance(images, str | Path):
         yield str(images)
     elif isinstance(images, Image.Image):

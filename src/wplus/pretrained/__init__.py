@@ -1,1 +1,1 @@
-"""Frozen networks with their weights, preprocessing and hashes, and the attribute classifier."""
+"""Frozen pretrained networks with their weights, preprocessing and hashes, and the attribute classifier."""

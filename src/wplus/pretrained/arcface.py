@@ -1,4 +1,4 @@
-"""ArcFace's identity network (Deng et al. 2019, https://arxiv.org/abs/1801.07698) on the IR-SE backbone; no weights.
+"""ArcFace identity network (Deng et al. 2019, https://arxiv.org/abs/1801.07698), IR-SE backbone, without weights.
 
 Parameter names are those of the public file `model_ir_se50.pth`.
 """
@@ -14,7 +14,7 @@ EMBEDDING_DIM = 512
 
 
 class ArcFaceNet(nn.Module):
-    """Aligned faces (N, 3, 112, 112) in [-1, 1] -> unit vectors (N, 512), whose products are cosine similarities."""
+    """Aligned faces (N, 3, 112, 112) in [-1, 1] -> unit vectors (N, 512), for comparison by cosine similarity."""
 
     def __init__(self, *, depth: int = 50) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ArcFaceNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, 112, 112) -> (N, 512), each of length 1. UserError for images of another shape."""
+        """(N, 3, 112, 112) -> (N, 512), unit vectors. UserError for images of another shape."""
         if images.shape[1:] != (3, INPUT_SIZE, INPUT_SIZE):
             raise UserError(f"images must be (N, 3, {INPUT_SIZE}, {INPUT_SIZE}), got {tuple(images.shape)}.")
         return F.normalize(self.output_layer(self.body(self.input_layer(images))))

@@ -1,4 +1,4 @@
-"""Classifiers of binary attributes, which linear separability asks: the protocol, a small net, and its file.
+"""Classifiers of binary attributes, as used by linear separability: the interface, a small network, its file format.
 
 A classifier is a module with `.name`, `.attributes` (names), `.protocol` (plain values) and `forward(images uint8
 (N, C, H, W)) -> logits (N, attributes)`; the probability of an attribute is softmax([l, -l]), as in Karras et al. 2019.
@@ -32,11 +32,11 @@ FILE = SafetensorsFormat(
 class AttributeNet(Network):
     """Images (N, img_channels, input_size, input_size) in [-1, 1] -> logits (N, sum of num_classes).
 
-    Images come to a map of side 16 by strided convolutions, then follow three residual units, each at half the side of
-    the last, and the mean over positions. Group normalisation: the images of a batch never mix. At width 32 it has
-    0.36 M parameters.
+    Strided convolutions reduce images to 16x16 maps, followed by three residual units, each at half the previous
+    resolution, and global average pooling. It uses group normalisation, so the images of a batch are independent. At
+    width 32 it has 0.36 M parameters.
 
-    num_classes  of each factor, at least 2; the factors' logits stand side by side in this order
+    num_classes  number of classes of each factor, at least 2; the logits are concatenated in this order
     input_size   a power of two from 8 up
     width        a multiple of 16
     """
@@ -58,18 +58,18 @@ class AttributeNet(Network):
         return self.heads(self.norm(coarse).mean(dim=(2, 3)))
 
     def factors(self, logits: Tensor) -> list[Tensor]:
-        """Logits (N, sum of num_classes) -> those of each factor, (N, its classes)."""
+        """Split logits (N, sum of num_classes) into those of each factor, (N, its classes)."""
         return list(torch.split(logits, list(self.num_classes), dim=1))
 
 
 class AttributeClassifier(nn.Module):
-    """An `AttributeNet` as a classifier of binary attributes: some classes of a factor against its others.
+    """An `AttributeNet` as a classifier of binary attributes: some classes of a factor against the others.
 
-    net         gives the logits of all factors
+    net         network for the logits of all factors
     factors     factor -> names of its classes, in the net's order
-    attributes  what is asked: name -> (factor, those of its classes that have the attribute)
-    name        of the classifier, part of the names of the numbers that it gives
-    trained     on what and how, plain values, for the protocol
+    attributes  the binary attributes: name -> (factor, the classes of it that have the attribute)
+    name        name of the classifier, part of the names of its metrics
+    trained     training data and settings, plain values, for the protocol
     """
 
     _inside: Tensor
@@ -115,7 +115,7 @@ class AttributeClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images uint8 (N, C, H, W) -> logits (N, attributes) float32, half the log odds of each attribute.
 
-        Then softmax([l, -l]) is exactly the probability that the factor's own softmax gives to its classes.
+        softmax([l, -l]) is then exactly the probability that the factor's softmax assigns to the attribute's classes.
         """
         logits = self.logits(images)[:, None]  # (N, 1, all classes)
         inside, outside = (logits.masked_fill(~own, -torch.inf).logsumexp(2) for own in (self._inside, self._outside))
@@ -126,7 +126,7 @@ class AttributeClassifier(nn.Module):
         return self.seen(to_float(images))
 
     def seen(self, pixels: Tensor) -> Tensor:
-        """The same of images (N, C, H, W) in [-1, 1]; gradients reach them."""
+        """Like `logits`, but for images (N, C, H, W) in [-1, 1], and differentiable with respect to them."""
         channels = self.net.img_channels
         if pixels.shape[1] not in (1, channels):
             raise UserError(f"'{self.name}' classifies images of {channels} channel(s), not of {pixels.shape[1]}.")
@@ -142,7 +142,7 @@ class AttributeClassifier(nn.Module):
         return torch.stack([part.argmax(dim=1) for part in self.net.factors(self.logits(images))], dim=1)
 
     def _places(self, *, inside: bool) -> Tensor:
-        """(attributes, all classes) bool: the classes of each attribute's factor that have it, or that lack it."""
+        """(attributes, all classes) bool: the classes of each attribute's factor that have it, or that do not."""
         rows = [
             [own == factor and (value in group) == inside for own, values in self.classes.items() for value in values]
             for factor, group in self.groups.values()
@@ -151,14 +151,14 @@ class AttributeClassifier(nn.Module):
 
 
 def chosen_factors(classifier: AttributeClassifier, factors: Sequence[str] | None) -> list[str]:
-    """Those factors, or all that it knows for None; UserError for one that it does not know."""
+    """Return `factors`, or all of the classifier's for None; UserError for one it does not know."""
     for factor in factors or ():
         check_choice("factors", factor, classifier.classes)
     return list(classifier.classes if factors is None else factors)
 
 
 def check_name(name: str) -> None:
-    """UserError unless a name can be part of a number's name: letters, digits and underscores."""
+    """Raise UserError unless a name can be part of a metric's name: letters, digits and underscores."""
     if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)):
         raise UserError(f"A classifier cannot be called '{name}': its name has letters, digits and underscores only.")
 
@@ -167,9 +167,9 @@ def check_name(name: str) -> None:
 
 
 def save_classifier(path: str | Path, classifier: AttributeClassifier) -> Path:
-    """Write a classifier to a safetensors file, whole or not at all; `load_classifier` reads it."""
+    """Write a classifier to a safetensors file, atomically; `load_classifier` reads it."""
     header = {
-        "generator": None,  # of no generator: it looks at images
+        "generator": None,  # not bound to a generator: it takes images
         "arguments": {**classifier.net.arguments, "num_classes": list(classifier.net.num_classes)},
         "factors": classifier.classes,
         "attributes": classifier.groups,
@@ -180,8 +180,8 @@ def save_classifier(path: str | Path, classifier: AttributeClassifier) -> Path:
 
 
 def load_classifier(path: str | Path) -> AttributeClassifier:
-    """Read a classifier that `wplus classifier` trained, frozen; UserError for any other file. `cats32_attributes` is
-    one that comes with the project."""
+    """Load a classifier trained by `wplus classifier`, frozen; UserError for any other file. `cats32_attributes` is a
+    bundled one."""
     return FILE.read(located(path), _assemble, fingerprint=None).eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""Learning of a net of attributes: its schedule, and its steps, each of which depends on (seed, step) alone."""
+"""Training of an `AttributeNet`: the schedule, and the steps, each of which depends only on (seed, step)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from wplus.pretrained.attribute_classifier import AttributeNet
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How a classifier is trained: AdamW, the rate rising over the first twentieth and falling to 0 by a cosine."""
+    """Training schedule of a classifier: AdamW with warm-up over the first twentieth and cosine decay to 0."""
 
     kimg: float
     batch_size: int = 64
@@ -35,7 +35,7 @@ class Schedule:
 
     @property
     def num_steps(self) -> int:
-        """Steps in all, at least one."""
+        """Total number of steps, at least one."""
         return max(1, round(self.kimg * 1000 / self.batch_size))
 
     def rate(self, step: int) -> float:
@@ -45,14 +45,14 @@ class Schedule:
 
 
 def seeded_net(seed: int, **arguments: Any) -> AttributeNet:
-    """A new net; the state of the process's own random numbers stays as it is."""
+    """A newly initialized net; the global random state is preserved."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AttributeNet(**arguments)
 
 
 def new_optimizer(net: AttributeNet, schedule: Schedule) -> torch.optim.Optimizer:
-    """AdamW."""
+    """AdamW with the schedule's settings."""
     return torch.optim.AdamW(net.parameters(), weight_decay=schedule.weight_decay, fused=True)
 
 
@@ -60,10 +60,10 @@ def learning(
     net: AttributeNet, optimizer: torch.optim.Optimizer, images: Callable[[Tensor], Tensor], targets: Tensor,
     schedule: Schedule, *, start: int = 0,
 ) -> Iterator[Tensor]:  # fmt: skip
-    """Make the steps from number `start` on, and yield the loss of each, on the net's device.
+    """Run the training steps from number `start` on, yielding the loss of each, on the net's device.
 
     Args:
-        images: numbers (B,) of images -> uint8 (B, C, R, R) of the net's input size.
+        images: image numbers (B,) -> uint8 (B, C, R, R) at the net's input size.
         targets: int64 (N, factors), the class of every factor of each image.
     """
     device = next(net.parameters()).device
@@ -79,7 +79,7 @@ def learning(
 
 
 def _order(num: int, schedule: Schedule, start: int) -> Iterator[tuple[int, Tensor]]:
-    """(step, image numbers (B,)) from step `start` on: permutations drawn from (seed, epoch), joined without a gap."""
+    """Yield (step, image numbers (B,)) from `start` on: permutations drawn from (seed, epoch), joined without a gap."""
     size = schedule.batch_size
     order = EpochOrder(num, lambda epoch: np.random.default_rng([schedule.seed, epoch]).permutation(num))
     for step in range(start, schedule.num_steps):
@@ -87,7 +87,7 @@ def _order(num: int, schedule: Schedule, start: int) -> Iterator[tuple[int, Tens
 
 
 def _loss(net: AttributeNet, pixels: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Mean over images of the sum over factors of the cross entropy in nats."""
+    """Cross entropy in nats, summed over factors and averaged over images."""
     parts = net.factors(net(pixels))
     losses = [F.cross_entropy(part, targets[:, i], label_smoothing=smoothing) for i, part in enumerate(parts)]
     return torch.stack(losses).sum()

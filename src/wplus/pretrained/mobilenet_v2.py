@@ -1,4 +1,4 @@
-"""MobileNetV2, a second net that comes with an installed package: for checks by a net of another making."""
+"""MobileNetV2, a second net with weights from an installed package: for checks with a different architecture."""
 
 from pathlib import Path
 
@@ -29,12 +29,12 @@ class MobileNetV2Features(PackageExtractor):
         return self.net(seen).mean(dim=(2, 3))
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The last block of each stride."""
+        """Outputs of the last block of each stride."""
         seen = normalize(images / 2 + 0.5, IMAGENET_MEAN, IMAGENET_STD)
         return outputs_at(self.net, seen.contiguous(memory_format=torch.channels_last), (3, 6, 13, 17))
 
     def network(self, path: Path) -> nn.Module:
-        """torchvision's convolutions, (N, 3, H, W) -> (N, 1280, H/32, W/32); the file has them in the same order."""
+        """torchvision's convolutions, (N, 3, H, W) -> (N, 1280, H/32, W/32); the file stores them in the same order."""
         net = mobilenet_v2(weights=None).features
         theirs, ours = read_tensors(path), net.state_dict()
         if len(theirs) != len(ours):

@@ -1,7 +1,7 @@
-"""The nets of ST-LPIPS: AlexNet and VGG16 that hardly notice a shift by a pixel, and the heads learned for them.
+"""The nets of ST-LPIPS: shift-tolerant AlexNet and VGG16, and their learned heads.
 
 The definition follows Ghildyal and Liu 2022, "Shift-tolerant Perceptual Similarity Metric"
-(https://arxiv.org/abs/2207.13686): no layer skips pixels without a blur before it, and blurs reach beyond the border.
+(https://arxiv.org/abs/2207.13686): every strided layer is preceded by a blur, and blurs pad beyond the border.
 """
 
 import re
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 VGG_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels of each convolution
 
-# Names in the published files -> ours; their layers are counted through all slices, as ours are.
+# Names in the published files -> ours; like ours, their layers are numbered consecutively across slices.
 NAMES = {
     r"scaling_layer\.(shift|scale)": r"\1",
     r"net\.slice\d\.(\d+)\.(weight|bias|filt)": r"layers.\1.\2",
@@ -22,9 +22,9 @@ NAMES = {
 
 
 class BlurPool(nn.Module):
-    """Every second pixel of the blurred image (Zhang 2019, https://arxiv.org/abs/1904.11486), two reflected around it.
+    """Blur and subsample by 2 (Zhang 2019, https://arxiv.org/abs/1904.11486), with reflection padding of 2 pixels.
 
-    Two, where one would do for a kernel of 3: ST-LPIPS pads more, so that the border counts as the middle does.
+    A padding of 1 would do for a kernel of 3: ST-LPIPS pads more, so that the border counts as much as the middle.
     """
 
     filt: Tensor
@@ -40,7 +40,7 @@ class BlurPool(nn.Module):
 
 
 class ShiftTolerantNet(nn.Module):
-    """A trunk that gives five feature maps, and a head for each: a weight per channel for squared differences."""
+    """A trunk with five feature maps, and a head for each: a weight per channel for squared differences."""
 
     shift: Tensor
     scale: Tensor
@@ -54,7 +54,7 @@ class ShiftTolerantNet(nn.Module):
         self.register_buffer("scale", torch.ones(1, 3, 1, 1))
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """Images (N, 3, H, W) in [-1, 1], 32 px at least -> after each of the chosen ReLUs (N, C_l, H_l, W_l)."""
+        """Images (N, 3, H, W) in [-1, 1], at least 32 px -> outputs (N, C_l, H_l, W_l) of the chosen ReLUs."""
         x, maps = (images - self.shift) / self.scale, []
         for index, layer in enumerate(self.layers):
             x = layer(x)
@@ -64,7 +64,7 @@ class ShiftTolerantNet(nn.Module):
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A published file's tensors under the names of `ShiftTolerantNet`; names that are not known stay."""
+    """Rename a published file's tensors to those of `ShiftTolerantNet`; unknown names are kept."""
     ours = {}
     for theirs, tensor in state.items():
         found = (re.fullmatch(pattern, theirs) for pattern in NAMES)
@@ -73,7 +73,7 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _alex() -> tuple[list[nn.Module], tuple[int, ...], tuple[int, ...]]:
-    """AlexNet's layers, the places of its ReLUs, their channels. Its first stride of 4 is 1 and two blurs."""
+    """AlexNet's layers, the positions of its ReLUs, their channels. Two blurs replace the first stride of 4."""
     layers = [
         nn.Conv2d(3, 64, 11, padding=2), BlurPool(64), nn.ReLU(),
         nn.MaxPool2d(3, stride=1), BlurPool(64), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(),
@@ -85,7 +85,7 @@ def _alex() -> tuple[list[nn.Module], tuple[int, ...], tuple[int, ...]]:
 
 
 def _vgg() -> tuple[list[nn.Module], tuple[int, ...], tuple[int, ...]]:
-    """VGG16's layers, the places of the last ReLU of each block, their channels. A pooling: maximum, then blur."""
+    """VGG16's layers, the positions of the last ReLU of each block, their channels. Pooling is a max, then a blur."""
     layers: list[nn.Module] = []
     ends, width = [], 3
     for block in VGG_BLOCKS:

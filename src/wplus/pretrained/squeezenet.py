@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1, a small third net whose weights come with a package: quick, and of yet another making."""
+"""SqueezeNet 1.1, a third net with weights from an installed package: small and fast, another architecture."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wplus.errors import UserError
 from wplus.pretrained.extractor import PackageExtractor, in_colour, outputs_at, resized
 from wplus.pretrained.weights import load_into
 
-BGR_MEAN = (103.939, 116.779, 123.68)  # of pixels in [0, 255], as for Caffe's nets
+BGR_MEAN = (103.939, 116.779, 123.68)  # of pixels in [0, 255], as for Caffe models
 FIRES = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}  # number of a fire module -> its place in torchvision's net
 PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}  # theirs -> torchvision's
 NAMES = {"conv1": "0"} | {f"fire{n}/{part}": f"{at}.{ours}" for n, at in FIRES.items() for part, ours in PARTS.items()}
@@ -22,7 +22,7 @@ NAMES = {"conv1": "0"} | {f"fire{n}/{part}": f"{at}.{ours}" for n, at in FIRES.i
 class SqueezeNetFeatures(PackageExtractor):
     """Pooled features (512) of SqueezeNet 1.1 (Iandola et al. 2016, arXiv:1602.07360), ImageNet weights from a package.
 
-    The weights file is a pickle, of which only plain arrays are read.
+    The weights file is a pickle, from which only plain arrays are loaded.
     """
 
     name = "squeezenet"
@@ -38,14 +38,14 @@ class SqueezeNetFeatures(PackageExtractor):
         return self.net(_prepared(seen)).mean(dim=(2, 3))
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The last fire module of each stride."""
+        """Outputs of the last fire module of each stride."""
         return outputs_at(self.net, _prepared((images + 1) * 127.5), (4, 7, 12))
 
     def network(self, path: Path) -> nn.Module:
         """torchvision's convolutions, (N, 3, H, W) -> (N, 512, about H/16, W/16), kernels stored as (H, W, in, out)."""
         net = squeezenet1_1(weights=None).features
         for pooling in (2, 5, 8):
-            net[pooling].ceil_mode = False  # as the file's net has it
+            net[pooling].ceil_mode = False  # as in the file's net
         layers = read_restricted(path)
         if not isinstance(layers, dict) or not NAMES.keys() <= layers.keys():
             raise UserError(f"'{path}' is not the weights file of {self.file[0]}: it must hold {len(NAMES)} layers.")
@@ -57,8 +57,8 @@ class SqueezeNetFeatures(PackageExtractor):
 
 
 def _prepared(pixels: Tensor) -> Tensor:
-    """RGB in 0..255 (N, 3, H, W) -> blue first, less the mean, padded for the first convolution."""
+    """RGB in 0..255 (N, 3, H, W) -> BGR, mean subtracted, padded for the first convolution."""
     seen = pixels.flip(1) - pixels.new_tensor(BGR_MEAN).view(1, 3, 1, 1)
-    # TensorFlow's "same" padding of a strided 3x3 convolution: where the size is even, at the far side alone.
+    # TensorFlow's "same" padding of a strided 3x3 convolution: for even sizes, only at the bottom and right.
     top, left = (size % 2 for size in seen.shape[2:])
     return F.pad(seen, (left, 1, top, 1))

@@ -1,4 +1,4 @@
-"""VGG16, whose features precision and recall are measured in."""
+"""VGG16, the feature extractor of improved precision and recall."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ class VGG16Features(extractor.Extractor):
     """The second fully connected layer (4096) of VGG16 after its ReLU, as improved precision and recall use it.
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991). Weights are torchvision's, resize and layer those of torch-fidelity's
-    `prc`. They are looked for in torch's cache, and downloaded if `download` is set; otherwise, or when that fails,
-    UserError names file, URL and folder.
+    `prc`. The weights are read from torch's cache, or downloaded if `download` is set; otherwise, or if that fails, a
+    UserError gives file, URL and folder.
     """
 
     name = "vgg16"
@@ -44,14 +44,14 @@ class VGG16Features(extractor.Extractor):
         return self.net(normalize(seen, *([255 * value for value in values] for values in of_pixels)))
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The last activation before each pooling, from the second on."""
+        """The last activation before each pooling, starting from the second pooling."""
         seen = normalize(images / 2 + 0.5, extractor.IMAGENET_MEAN, extractor.IMAGENET_STD)
         return extractor.outputs_at(self.net.features, seen, (8, 15, 22, 29))
 
 
 def _network(path: Path) -> nn.Module:
     """torchvision's VGG16 up to the second fully connected layer, with the weights of the file."""
-    with torch.device("meta"):  # half a gigabyte of random numbers that nobody needs
+    with torch.device("meta"):  # avoids initializing half a gigabyte of weights
         net = vgg16()
     del net.classifier[5:]
     state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("classifier.6.")}

@@ -1,4 +1,4 @@
-"""Weights files of published nets: looked for where torch keeps them, checked, and never replaced by something else."""
+"""Weights files of published nets: found in torch's cache and verified, never substituted by other weights."""
 
 import importlib.util
 import pickle
@@ -18,15 +18,15 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def _in_cache(file: str, url: str) -> tuple[Path, str]:
-    """Where torch keeps a file, in `$TORCH_HOME/hub/checkpoints`, and in words what comes from where."""
+    """A file's path in torch's cache, `$TORCH_HOME/hub/checkpoints`, and instructions for getting it."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return folder / file, f"{file} from {url} into the folder {folder}"
 
 
 def from_package(package: str, *inside: str) -> Path:
-    """A weights file of an installed package, `inside` its folder; the package's code is not run.
+    """Path of a weights file `inside` the folder of an installed package; the package's code is not run.
 
-    UserError, with the command that installs it, when it is not there.
+    Raises UserError with the installation command if the file is missing.
     """
     spec = importlib.util.find_spec(package.replace("-", "_"))
     folders = list(spec.submodule_search_locations or []) if spec else []
@@ -37,10 +37,10 @@ def from_package(package: str, *inside: str) -> Path:
 
 
 def find_or_download(file: str, url: str, *, user: str, download: bool, option: str) -> Path:
-    """The file in torch's cache, downloaded if need be and allowed; UserError names file, URL and folder.
+    """The file in torch's cache, downloaded if missing and allowed; otherwise UserError gives file, URL and folder.
 
-    `user` is the distance that asks, `option` the setting that allows the download. The eight letters before the
-    file's suffix begin its SHA-256, as with all of torchvision's.
+    `user` is the distance that needs it, `option` the setting that allows the download. As with torchvision's files,
+    the eight characters before the suffix are the start of the file's SHA-256.
     """
     path, where = _in_cache(file, url)
     if path.is_file() or not download:
@@ -59,7 +59,7 @@ def find_or_download(file: str, url: str, *, user: str, download: bool, option: 
 
 
 def find(file: str, url: str, *, user: str, path: str | Path | None, instead: str) -> Path:
-    """The file at `path`, or without one in torch's cache; UserError names file, URL, folder and the way around it."""
+    """The file at `path`, or by default in torch's cache; UserError gives file, URL, folder and the alternative."""
     cached, where = _in_cache(file, url)
     found = cached if path is None else at_home(path)
     if found.is_file():
@@ -69,7 +69,7 @@ def find(file: str, url: str, *, user: str, path: str | Path | None, instead: st
 
 
 def sha256_by_name(path: Path) -> str:
-    """SHA-256 of a weights file; UserError when it does not begin as the file's name says."""
+    """SHA-256 of a weights file; UserError if it does not start with the prefix in the file's name."""
     digest, expected = sha256(path), _hash_prefix(path)
     if not digest.startswith(expected):
         raise UserError(f"'{path}' is damaged or another file: its SHA-256 begins with {digest[:8]}, not {expected}.")
@@ -77,7 +77,7 @@ def sha256_by_name(path: Path) -> str:
 
 
 def read(path: Path) -> Any:
-    """What a weights file holds, read without running code from it; UserError for a damaged or another file."""
+    """Load a weights file without running code from it; UserError for a damaged or unsuitable file."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
@@ -86,7 +86,7 @@ def read(path: Path) -> Any:
 
 
 def read_tensors(path: Path, *, entry: str = "") -> dict[str, torch.Tensor]:
-    """Names -> tensors of a weights file, or of this entry where it has one; UserError for another kind of file."""
+    """Names -> tensors of a weights file, or of its `entry` if there is one; UserError for other kinds of files."""
     content = read(path)
     if isinstance(content, dict):
         content = content.get(entry, content)
@@ -96,7 +96,7 @@ def read_tensors(path: Path, *, entry: str = "") -> dict[str, torch.Tensor]:
 
 
 def load_into(net: AnyModule, state: dict[str, torch.Tensor], path: Path) -> AnyModule:
-    """Give `net` the weights of a file, and return it frozen; UserError when they are those of another net."""
+    """Load the weights of a file into `net` and return it frozen; UserError if they belong to another net."""
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
