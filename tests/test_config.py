@@ -324,8 +324,8 @@ MISTAKES = [
     ("run_dir=null", "run_dir must not be null, which says nothing here: leave it out for its default."),
     ("schedule=null", "schedule must not be null, which says nothing here: leave it out for its default."),
     ("run_dir=", "run_dir is empty: give the name of a file or folder, or leave it out."),
-    ("~schedule.kimg", "'~schedule.kimg' takes away what the command needs; leave it out."),
-    ("~data", "'~data' takes away what the command needs; leave it out."),
+    ("~schedule.kimg", "'~schedule.kimg' removes what the command needs; leave it out."),
+    ("~data", "'~data' removes what the command needs; leave it out."),
     ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),
 ]
 OTHERS = {"fine": ["seed=7"], "ours": ["seed=2"], "sweep": ["-m", "seed=1,3"]}

@@ -58,7 +58,7 @@ def test_doctor_inverts_a_sample_of_its_own(monkeypatch):
     monkeypatch.setattr(doctor, "NUM_STEPS", 1)
     (finding,) = doctor.inversion("cpu")
     assert finding.verdict == "wrong"
-    assert re.search(r"PSNR \d+\.\d dB of its own sample, -?0\.0 dB above where the search began", finding.text)
+    assert re.search(r"PSNR \d+\.\d dB on its own sample, -?0\.0 dB above the start of the search", finding.text)
 
 
 def test_an_estimate_of_a_tiny_training(tmp_path, monkeypatch, capsys):
@@ -164,7 +164,7 @@ def test_every_step_of_the_demo_composes(tmp_path):
     assert verbs == ["train", "invert", "invert", "invert", "interpolate", "evaluate", "report"]
     assert {config["checkpoint"] for config in found[1:]} == {f"{found[0]['run_dir']}/model.safetensors"}
     demo.write_about(tmp_path, None)
-    assert "this very generator" in (tmp_path / "about.json").read_text()
+    assert "this generator" in (tmp_path / "about.json").read_text()
     demo.write_about(tmp_path, "cats32")
     assert "cats32, which was trained before" in (tmp_path / "about.json").read_text()
 

@@ -96,7 +96,7 @@ def test_a_space_and_its_block_are_one_axis_of_a_named_sweep(axes, overrides, gi
     ],
 )
 def test_what_the_sweep_would_overrule_is_refused(content, override):
-    with pytest.raises(UserError, match="has no effect: .* varies in invert, and the sweep says its values"):
+    with pytest.raises(UserError, match="has no effect: .* varies in invert, and the sweep sets its values"):
         with_overrides(Spec.of({"verb": "invert", **content}, name="s"), [override])
 
 

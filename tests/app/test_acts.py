@@ -87,7 +87,7 @@ def test_refusals(acts, call, word):
 
 def test_an_upload_is_looked_at_before_it_is_read(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(wplus.UserError, match="^'a.png' is no image that can be read here: give a PNG"):
+    with pytest.raises(wplus.UserError, match="^'a.png' is not a readable image: give a PNG"):
         uploaded(str(tmp_path / "a.png"), 1)
     noise(9, 9).save(tmp_path / "b.png")
     assert uploaded(str(tmp_path / "b.png"), 1) == str(tmp_path / "b.png")

@@ -153,7 +153,7 @@ def test_bad_uploads_get_a_sentence(page, address, tmp_path):
     visited(page, address).click("#tab-your-image-button")
     upload(page, "image", tmp_path / "broken.png")
     page.click("#image-go")
-    says(page, "'broken.png' is no image that can be read here")
+    says(page, "'broken.png' is not a readable image")
     page.click("#tab-translate-button")
     page.choose("#translate-file input[type=file]", tmp_path / "large.png")
     says(page, 'File(s) exceed the maximum allowed size of 102.4 Kb: "large.png"')

@@ -111,7 +111,9 @@ def test_the_truth_in_a_folder(here):
     assert (values["translate/l1"]["value"], values["translate/psnr_db"]["value"]) == (0, 100)
     assert Path("again/truth/sub/c.png").is_file()
     (out / "images" / "b.png").unlink()
-    with pytest.raises(SystemExit, match=r"1 image\(s\) have no counterpart of their name in 'out/images', .* 'b.bmp'"):
+    with pytest.raises(
+        SystemExit, match=r"1 image\(s\) have no counterpart of the same name in 'out/images', .* 'b.bmp'"
+    ):
         translate("ground_truth=out/images", "classifier=null", run_dir="third")
 
 

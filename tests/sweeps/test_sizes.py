@@ -69,5 +69,5 @@ def test_every_size_of_a_shipped_sweep_can_be_asked(name, size, capsys, monkeypa
 
 def test_sizes_are_of_named_sweeps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="size=smoke is of named sweeps: wplus sweep run NAME size=smoke"):
+    with pytest.raises(SystemExit, match="size=smoke is only for named sweeps: wplus sweep run NAME size=smoke"):
         main(["invert", "-m", "checkpoint=x", "input=held_out", "space=w,w+", "size=smoke"])

@@ -1,1 +1,1 @@
-"""The app in the browser: what a model can do, by buttons and sliders; gradio above the library, and nothing below."""
+"""The browser app: a model's functions behind buttons and sliders, built with gradio on top of the library."""

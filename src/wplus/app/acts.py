@@ -1,4 +1,4 @@
-"""Acts behind the buttons: plain values in, results of the library out; nobody's images are kept here."""
+"""The actions behind the buttons: plain values in, results of the library out; no user data is stored here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from wplus.library import Model, load
 from wplus.library.pictures import Inversions, Pictures, Translations
 from wplus.library.results import Interpolation
 
-MAX_MIXED = 8  # rows, and columns
-MAX_PIXELS = 40_000_000  # of an upload
-RANGES = {False: (3.0, 0.25), True: (16.0, 1.0)}  # ends and steps of sliders: of directions of w, and of channels
+MAX_MIXED = 8  # largest number of rows, and of columns
+MAX_PIXELS = 40_000_000  # of an uploaded image
+RANGES = {False: (3.0, 0.25), True: (16.0, 1.0)}  # (range, step) of sliders: for directions in w, and for channels
 CATS = "cats32"
 CHANNELS: dict[str, Any] = {"classifier": "cats32_attributes", "finder.attributes": ["accessory=5"], "num_channels": 3}
 OUTLINE, PAINT = "outline", "paint"
@@ -26,13 +26,13 @@ OUTLINE, PAINT = "outline", "paint"
 
 @dataclass(frozen=True)
 class Acts:
-    """All acts with a model.
+    """All actions with a model.
 
     Attributes:
-        model: with a latent space; an encoder makes inversions quick.
-        translator: of drawings into images; None: there is none.
-        directions: what the sliders move along.
-        megabytes: that an upload may have.
+        model: a model with a latent space; an encoder makes inversion fast.
+        translator: translates drawings into images; None if there is none.
+        directions: the directions that the sliders move along.
+        megabytes: largest size of an upload.
     """
 
     model: Model
@@ -46,26 +46,26 @@ class Acts:
 
     @property
     def methods(self) -> list[str]:
-        """Inverters that this model can be asked for, the best first."""
+        """The inverters available for this model, best first."""
         return [*(["hybrid", "encoder"] if self._has_encoder else []), "preconditioned", "optimize"]
 
     def draw(self, seed: int, num: int, psi: float) -> Pictures:
-        """Samples from a seed on."""
+        """Samples from consecutive seeds, starting at `seed`."""
         return self.model.generate(num, seed=seed, psi=psi)
 
     def mix(self, rows: str, columns: str, layers: str, psi: float) -> Pictures:
-        """The matrix of seeds, as "1, 2, 3"."""
+        """Style mixing matrix of two lists of seeds, e.g. "1, 2, 3"."""
         return self.model.mix(seeds(rows), seeds(columns), layers=layers, truncation_psi=psi)
 
     def invert(self, file: str | None, space: str, method: str, num_steps: int) -> Inversions:
-        """An upload as a latent."""
+        """Invert an upload."""
         if file is None:
             raise UserError("There is no image yet: choose one first.")
         steps: dict[str, Any] = {} if method == "encoder" else {"num_steps": num_steps}
         return self.model.invert(uploaded(file, self.megabytes), space=space, method=method, **steps)
 
     def walk(self, own: Inversions | None, goal: str | None, seed: int, path: str, num_frames: int) -> Interpolation:
-        """From one's own image to another upload, inverted alike, or to a sample."""
+        """Interpolate from the user's image to another upload, inverted in the same way, or to a sample."""
         first = _own(own)
         last: Any = f"seed:{seed}"
         if goal is not None:
@@ -79,7 +79,7 @@ class Acts:
         )  # fmt: skip
 
     def edit(self, own: Pictures | None, is_own: bool, seed: int, psi: float, *strengths: float) -> Pictures:
-        """The image before and after all sliders; their order does not matter, as styles are affine in w."""
+        """The image before and after applying all sliders; their order does not matter, as styles are affine in w."""
         start: Pictures = _own(own) if is_own else self.model.generate(seed=seed, psi=psi)
         moved = [(each, by) for each, by in zip(self.directions, strengths, strict=True) if by]
         found = start
@@ -89,8 +89,8 @@ class Acts:
         return self.model.synthesize([*start.latents, *found.latents], names=named)
 
     def sketch(self, drawing: Image.Image | None, how: str) -> tuple[Pictures, Pictures]:
-        """A drawing (RGBA), and the image of the generator that is next to it: an outline is translated first, paint
-        counts where it is opaque."""
+        """A drawing (RGBA) and the generator's image closest to it: an outline is first translated, paint is matched
+        where it is opaque."""
         if drawing is None or drawing.getbbox(alpha_only=True) is None:
             raise UserError("There is no drawing yet: draw something first.")
         if how == PAINT:
@@ -103,7 +103,7 @@ class Acts:
         return made, self.model.invert(made, **quickly)
 
     def translate(self, given: Image.Image | str | None) -> Translations:
-        """A drawing or an upload, translated; None: held-out examples with their truth."""
+        """Translate a drawing or an upload; None: held-out examples with their ground truth."""
         if self.translator is None:
             raise UserError("There is no translator: start the app with --translator FILE.")
         if given is None:
@@ -112,8 +112,8 @@ class Acts:
 
 
 def directions_of(model: Model, file: str | None) -> list[AnyDirection]:
-    """What the sliders move along: the directions of a file, else the first of SeFa, and for the bundled cats channels
-    that put on a hat, which their classifier finds."""
+    """Directions for the sliders: those of a file, else the first ones of SeFa and, for the bundled cats, channels that
+    add a hat, found with their classifier."""
     if file is not None:
         return list(load_directions(file, fingerprint=model.fingerprint))
     found = list(model.directions("sefa", num_directions=5))
@@ -123,7 +123,7 @@ def directions_of(model: Model, file: str | None) -> list[AnyDirection]:
 
 
 def seeds(text: str) -> list[str]:
-    """ "1, 2 3" -> seed:1, seed:2, seed:3; UserError for anything else, and for too many."""
+    """Parse "1, 2 3" into seed:1, seed:2, seed:3; UserError for anything else, and for too many."""
     words = re.split(r"[,\s]+", text.strip())
     if not all(re.fullmatch(r"\d{1,9}", word) for word in words):
         raise UserError(f"Seeds must be whole numbers with commas between, as in 1, 2, 3, got '{text[:60]}'.")
@@ -133,8 +133,8 @@ def seeds(text: str) -> list[str]:
 
 
 def uploaded(file: str, megabytes: float) -> str:
-    """The path of an upload, unless it is too large, or its header tells of more pixels than pictures have; what else
-    is wrong with it the library says."""
+    """Return the path of an upload; UserError if the file is too large or its header declares too many pixels. Other
+    errors are left to the library."""
     size = Path(file).stat().st_size / 2**20
     if size > megabytes:
         raise UserError(f"An upload may have {megabytes:g} MB, '{Path(file).name}' has {size:.1f}.")
@@ -142,9 +142,7 @@ def uploaded(file: str, megabytes: float) -> str:
         with Image.open(file) as image:
             num = image.width * image.height
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise UserError(
-            f"'{Path(file).name}' is no image that can be read here: give a PNG, JPEG, WebP or GIF."
-        ) from None
+        raise UserError(f"'{Path(file).name}' is not a readable image: give a PNG, JPEG, WebP or GIF.") from None
     if num > MAX_PIXELS:
         raise UserError(f"An image may have {MAX_PIXELS // 10**6} million pixels, this one has {num / 1e6:.0f}.")
     return file

@@ -1,4 +1,4 @@
-"""Limits of the time that a request of the app takes, and of how many wait."""
+"""Limits on the app's time per request and on the length of its queue."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from wplus.errors import UserError
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take, and how many may wait.
+    """Limits on one request, and on the queue.
 
     Attributes:
-        seconds: after which the work on a request ends.
-        waiting: requests in the queue; a further one is told that it is full.
-        minutes: for which uploads and the latents of an idle session are kept.
+        seconds: time after which a request is stopped.
+        waiting: largest number of queued requests; further ones are rejected.
+        minutes: how long uploads and the latents of an idle session are kept.
     """
 
     seconds: float = 120.0
@@ -30,8 +30,8 @@ class Limits:
 
     @contextmanager
     def kept(self, show: Callable[[float, str], None]) -> Iterator[None]:
-        """Work in the block tells `show` how far it is, and ends by a UserError when its time is over: as soon as a
-        progress bar moves or torch is asked for anything in this thread."""
+        """Report the progress of the block to `show`, and stop it with a UserError when its time is up. The time is
+        checked whenever a progress bar advances or a torch function is called in this thread."""
         clock = _Clock(self.seconds)
 
         def look(bar: Bar) -> None:
@@ -43,7 +43,7 @@ class Limits:
 
 
 class _Clock(TorchFunctionMode):
-    """Looks at the time whenever a function of torch is called."""
+    """Checks the time whenever a torch function is called."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()

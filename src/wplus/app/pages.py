@@ -1,4 +1,4 @@
-"""The page: a tab for each thing that a model can do. Everything of one user lives in the state of their session."""
+"""The page, with a tab for each action. All of a user's data is kept in the state of their session."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ABOUT = (
     "the network, and what you upload is seen by nobody else and deleted after {minutes:g} minutes."
 )
 _EDITING = (
-    "Sliders move the image in standard deviations: along directions of w, and single channels of StyleSpace, which "
-    "are called by an attribute, a layer and a number."
+    "Sliders move the image in standard deviations: along directions in w, and along single StyleSpace channels, "
+    "which are named by attribute, layer and number."
 )
 _PROGRESS = gr.Progress()
 
 
 def pages(acts: Acts, limits: Limits) -> gr.Blocks:
-    """The whole page, not yet served."""
+    """Build the whole page, without serving it."""
     with gr.Blocks(title="wplus", analytics_enabled=False, delete_cache=(60, round(60 * limits.minutes))) as page:
         gr.Markdown(_ABOUT.format(model=acts.model, seconds=limits.seconds, minutes=limits.minutes))
         own = gr.State(None, time_to_live=60 * limits.minutes)
@@ -43,7 +43,7 @@ def pages(acts: Acts, limits: Limits) -> gr.Blocks:
 
 
 class _Tabs:
-    """One method for each tab; `own` is the inverted image of a user."""
+    """One method per tab; `own` is the user's inverted image."""
 
     def __init__(self, acts: Acts, limits: Limits, own: gr.State) -> None:
         self.acts, self.limits, self.own = acts, limits, own
@@ -57,25 +57,25 @@ class _Tabs:
         self._button("samples", "Draw samples", self.acts.draw, [seed, num, psi])
 
     def mixing(self) -> None:
-        gr.Markdown("Every image on the left with some layers of every image on top.")
+        gr.Markdown("Every image on the left with some layers of every image at the top.")
         with gr.Row():
             rows = gr.Textbox("1, 2, 3", label="seeds on the left", elem_id="mixing-rows")
-            columns = gr.Textbox("4, 5, 6, 7", label="seeds on top")
+            columns = gr.Textbox("4, 5, 6, 7", label="seeds at the top")
             layers = gr.Radio(["coarse", "middle", "fine"], value="coarse", label="layers from the top")
             psi = _psi()
         self._button("mixing", "Mix", self.acts.mix, [rows, columns, layers, psi])
 
     def image(self) -> None:
-        gr.Markdown("The latent of an image of yours, and the way to another. What is not square is cropped.")
+        gr.Markdown("Invert an image of yours, and interpolate to another. Images that are not square are cropped.")
         with gr.Row():
             file = gr.File(label=f"your image, {self.size}", elem_id="image-file", height=150)
-            space = gr.Radio(["w", "w+"], value="w+", label="space", info="w+ comes closer, w edits better")
+            space = gr.Radio(["w", "w+"], value="w+", label="space", info="w+ is more faithful, w edits better")
             method = gr.Radio(self.acts.methods, value=self.acts.methods[0], label="method")
             steps = gr.Slider(1, 500, 50, step=1, label="steps")
         self._button("image", "Invert", self.acts.invert, [file, space, method, steps], keeps=True)
         with gr.Row():
             goal = gr.File(label=f"another image, {self.size}; or none", elem_id="walk-file", height=150)
-            seed = _seed(1, "without another image: to the sample of seed")
+            seed = _seed(1, "seed of the sample, without another image")
             path = gr.Radio(["lerp", "slerp"], value="slerp", label="path")
             frames = gr.Slider(2, 120, 30, step=1, label="frames")
         self._button("walk", "Walk there", self.acts.walk, [self.own, goal, seed, path, frames])
@@ -95,9 +95,9 @@ class _Tabs:
         self._button("edit", "Edit", self.acts.edit, [*inputs, *sliders], also=releases)
 
     def sketch(self) -> None:
-        gr.Markdown("A drawing becomes a picture that this generator can draw; it is your image then, in other tabs.")
+        gr.Markdown("Turns a drawing into an image of this generator, which is then your image in the other tabs.")
         ways = [("an outline, which is translated", OUTLINE)] if self.acts.translator is not None else []
-        ways.append(("paint, which counts where there is some", PAINT))
+        ways.append(("paint, matched where there is some", PAINT))
         how = gr.Radio(ways, value=ways[0][1], label="the drawing is", elem_id="sketch-how")
         drawing = gr.Sketchpad(
             type="pil", image_mode="RGBA", canvas_size=(CANVAS, CANVAS), fixed_canvas=True, layers=False, transforms=(),
@@ -114,7 +114,7 @@ class _Tabs:
         if self.acts.translator is None:
             gr.Markdown("There is no translator: start the app with --translator FILE.")
             return
-        gr.Markdown(f"`{self.acts.translator!r}` makes a picture of one domain one of another.")
+        gr.Markdown(f"`{self.acts.translator!r}` translates images from one domain to another.")
         file = gr.File(label=f"your image, {self.size}; none: examples", elem_id="translate-file", height=150)
         self._button("translate", "Translate", self.acts.translate, [file])
 
@@ -122,7 +122,7 @@ class _Tabs:
         self, name: str, title: str, act: Callable[..., Any], inputs: Sequence[Any], *, num_shown: int = 1,
         keeps: bool = False, also: Sequence[Callable[..., Any]] = (),
     ) -> None:  # fmt: skip
-        """A button, below it what the act returns, and what else starts it; the last result is kept for this user."""
+        """A button with its action's results below it, and other triggers; the last result is kept for this user."""
         button = gr.Button(title, variant="primary", elem_id=f"{name}-go")
         shown = [gr.HTML(elem_id=f"{name}-shown-{number}", elem_classes=["shown"]) for number in range(num_shown)]
         options: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
@@ -130,7 +130,7 @@ class _Tabs:
             start(self._answering(act, keeps), list(inputs), [*shown, *([self.own] if keeps else [])], **options)
 
     def _answering(self, act: Callable[..., Any], keeps: bool) -> Callable[..., Any]:
-        """The act, watched; its results show themselves, and a refusal is a sentence on the page."""
+        """Run an action under the limits; results are rendered as HTML, and a UserError as a sentence on the page."""
 
         def answered(progress: Any = _PROGRESS, *values: Any) -> Any:
             try:

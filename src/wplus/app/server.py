@@ -1,4 +1,4 @@
-"""Serving the app: on this machine unless told, one request at a time, with limits, and nothing from the network."""
+"""Serves the app: by default on this machine only, one request at a time, with limits, and without network access."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from wplus.errors import UserError
 def running(
     acts: Acts, *, host: str, port: int | None = None, limits: Limits | None = None, is_opened: bool = False
 ) -> Iterator[str]:
-    """Serve in the block, at the address that is yielded; uploads lie in a temporary folder that goes with it.
+    """Serve the app during the block; yields its address. Uploads are kept in a temporary folder, deleted at the end.
 
-    Requests wait in a queue, from which one at a time is served.
+    Requests are queued and served one at a time.
     """
     limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="wplus-app-") as folder, _surroundings(folder):
@@ -44,7 +44,7 @@ def running(
 
 @contextmanager
 def _surroundings(folder: str) -> Iterator[None]:
-    """Where gradio writes, and that it tells nobody."""
+    """Set gradio's folder, and disable its analytics."""
     wanted = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ |= wanted
@@ -56,6 +56,6 @@ def _surroundings(folder: str) -> Iterator[None]:
 
 
 def _theme() -> Any:
-    """Fonts of the system: named as fonts of their own they would be fetched."""
+    """A theme with system fonts; others would be downloaded."""
     plain, fixed = (["system-ui", "sans-serif"], ["ui-monospace", "monospace"])
     return gradio.themes.Default(font=plain, font_mono=fixed)

@@ -1,1 +1,1 @@
-"""The commands: each verb is a function that `entry_point` or `program` decorates, in any module of this package."""
+"""The commands: each verb is a function decorated with `entry_point` or `program`, in any module of this package."""

@@ -1,6 +1,6 @@
-"""Arguments as the agents of W&B's sweeps pass them: `--training.lr_generator=0.002` is a KEY=VALUE, too.
+"""Support for arguments in the form of W&B sweep agents: `--training.lr_generator=0.002` as KEY=VALUE.
 
-An agent that starts a command (WANDB_SWEEP_ID is set) gives what varies in this form.
+An agent that starts a command (with WANDB_SWEEP_ID set) passes the varying keys in this form.
 """
 
 import ast
@@ -16,7 +16,7 @@ _WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
 def as_overrides(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
-    """`arguments` with every --KEY=VALUE as KEY=VALUE, in Hydra's words; `flags` (--cfg, ...) are left as they are."""
+    """Convert every --KEY=VALUE to KEY=VALUE in Hydra's syntax; `flags` (--cfg, ...) are unchanged."""
     found: list[str] = []
     point: dict[str, str] = {}
     for argument in arguments:
@@ -31,7 +31,7 @@ def as_overrides(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
 
 
 def _from_python(text: str) -> str:
-    """A value that Python has printed."""
+    """Convert a value printed by Python to Hydra's syntax."""
     if text in _WORDS:
         return _WORDS[text]
     if text.startswith("["):

@@ -1,4 +1,4 @@
-"""The app in the browser."""
+"""The command that serves the browser app."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_TRANSLATOR = "none"
 
 @program
 def app(arguments: Sequence[str]) -> int:
-    """Open a page in the browser: sample, mix styles, invert, walk, edit, draw, translate (extra `app`)."""
+    """Serve a web page to sample, mix styles, invert, interpolate, edit, draw, translate (extra `app`)."""
     given = _parser().parse_args(arguments)
     try:
         if importlib.util.find_spec("gradio") is None:
@@ -31,13 +31,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", default="cats32_e4e", help="generator, with an encoder or without (default: %(default)s)"
     )
-    parser.add_argument("--translator", default="cats32_outline", help="of drawings, or none (default: %(default)s)")
-    parser.add_argument("--directions", help="a file of `wplus directions` for the sliders; default: found anew")
+    parser.add_argument("--translator", default="cats32_outline", help="for drawings, or none (default: %(default)s)")
+    parser.add_argument("--directions", help="a file of `wplus directions` for the sliders; default: found at start")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
+    parser.add_argument("--port", type=int, help="default: the first free port from 7860 on")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=120.0, help="that a request may take (default: %(default)g)")
-    parser.add_argument("--megabytes", type=float, default=10.0, help="of an upload (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=120.0, help="time limit of a request (default: %(default)g)")
+    parser.add_argument("--megabytes", type=float, default=10.0, help="size limit of an upload (default: %(default)g)")
     parser.add_argument("--open", action="store_true", help="open it in the browser of this machine")
     return parser
 
@@ -53,7 +53,7 @@ def _run(given: argparse.Namespace) -> None:
     model = load(given.model, given.device, needs=["generator"])
     translator = None if given.translator == NO_TRANSLATOR else load(given.translator, given.device)
     acts = Acts(model, translator, directions_of(model, given.directions), given.megabytes)
-    from wplus.app.server import running  # gradio, after all that can be refused without it
+    from wplus.app.server import running  # imports gradio, after everything that can be checked without it
 
     with running(acts, host=given.host, port=given.port, limits=limits, is_opened=given.open) as address:
         print(f"The app is at {address} until Ctrl-C.", flush=True)

@@ -1,4 +1,4 @@
-"""Shared by several commands: open a checkpoint and a folder, read inputs, invert images on the way."""
+"""Shared by several commands: open a checkpoint and a folder, read inputs, invert images among them."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,14 +30,14 @@ from wplus.tracking import Tracker
 
 
 def opened(cfg: Mapping[str, Any]) -> tuple[Models, torch.device, Path]:
-    """The checkpoint, which must have a generator, its device, and the run's folder."""
+    """Open the checkpoint, which must contain a generator; also returns the device and the run's folder."""
     device = resolve_device(cfg["device"])
     return load(cfg["checkpoint"], device, needs=["generator"]), device, ensure_folder(cfg["run_dir"])
 
 
 @contextmanager
 def tracking(cfg: Mapping[str, Any], job_type: str) -> Iterator[Tracker]:
-    """The record of a run, in which the files that it reads are noted."""
+    """Track a run, including the files that it reads."""
     with build(cfg["tracking"], output_dir=Path(cfg["run_dir"]), job_type=job_type, **record_fields(cfg)) as tracker:
         tracker.rewind(None)
         for key, name in (("checkpoint", "model"), ("directions", "directions")):
@@ -47,7 +47,7 @@ def tracking(cfg: Mapping[str, Any], job_type: str) -> Iterator[Tracker]:
 
 
 def images_to_invert(cfg: Mapping[str, Any], models: Models, **reading: Any) -> tuple[ImageSet, Any]:
-    """`input` at the generator's size, and masks; `reading` as in `user_images_with_masks`."""
+    """Read `input` at the generator's resolution, and masks; `reading` as in `user_images_with_masks`."""
     resolution, channels = models.generator.resolution, models.generator.img_channels
     return user_images_with_masks(
         cfg["input"], held_out=partial(build, cfg["data"], split="held_out", resolution=resolution),
@@ -58,7 +58,7 @@ def images_to_invert(cfg: Mapping[str, Any], models: Models, **reading: Any) -> 
 def read_latents(
     cfg: Mapping[str, Any], inputs: Sequence[str], models: Models, *, space: str, perceptual: object, **seeds: Any
 ) -> tuple[list[Latent], list[str], list[WeightDelta | None]]:
-    """Latents of what a command is given (images are inverted), their names, and the generator's changes for them."""
+    """Latents of a command's inputs (images are inverted), their names, and their weight deltas."""
     folder = Path(cfg["run_dir"]) / "inversion"
     invert = partial(
         invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, output_dir=folder,
@@ -70,17 +70,17 @@ def read_latents(
 
 
 def listed(value: object) -> list[Any]:
-    """One thing given where several may be is a list of it."""
+    """Wrap a single value in a list."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def invert_files(
     files: Sequence[str], names: Sequence[str], *, models: Any, output_dir: Path, fit: str = "crop", **inverting: Any
 ) -> list[Path]:
-    """Latent files of image files, in a folder of inversions that the same command again finds and continues.
+    """Invert image files and return their latent files, in a folder that repeating the command finds and continues.
 
-    `fit` is that of `wplus.data.read_image`, a warning says which images fit=crop cuts; `inverting` are the arguments
-    of `FolderInversion`.
+    `fit` is that of `wplus.data.read_image`, with a warning about the images that fit=crop cuts; `inverting` are
+    arguments of `FolderInversion`.
     """
     size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
     pixels = torch.stack([read_image(file, fit=fit, **size) for file in files])
@@ -95,7 +95,7 @@ def _warn_of_cropping(files: Sequence[str]) -> None:
     if cut:
         warnings.warn(
             f"{len(cut)} of {len(files)} image(s) are not square and are cropped to their centre ({', '.join(cut)}): "
-            "fit=pad keeps all of them, with white beside it.",
+            "fit=pad keeps the whole image, with white beside it.",
             stacklevel=3,
         )
 
@@ -108,11 +108,11 @@ def _is_square(file: str) -> bool:
 def codes_of(
     models: Models, invert: Inverter, *, space: Space, **shared: Any
 ) -> tuple[Callable[[Tensor], Tensor], LatentSpace]:
-    """An inverter as a function from images (N, C, R, R), about [-1, 1], to codes (N, ...) of the space that stands
-    beside it: w+, or the space itself where it does not lead there.
+    """Turn an inverter into a function from images (N, C, R, R), about [-1, 1], to codes (N, ...) in the space that is
+    also returned: w+, or `space` itself if it cannot be mapped to w+.
 
-    Its randomness comes from the pictures, so that the batch they travel in changes nothing. `shared` are further
-    fields of `InversionTask`: perceptual, seed, losses, labels.
+    Its randomness is derived from the images, so that results do not depend on the batch. `shared` are further fields
+    of `InversionTask`: perceptual, seed, losses, labels.
     """
     found = space_of(space, models.generator)
     encoder = models.encoder if "encoder" in models.networks else None
@@ -129,9 +129,9 @@ def codes_of(
 def weight_deltas(
     latents: Sequence[Latent], names: Sequence[str], folder: Path, *, fingerprint: str
 ) -> list[WeightDelta | None]:
-    """For each latent that has one its weight delta, read from a folder of them; None for the others.
+    """Read the weight delta of each latent from a folder; None for latents without one.
 
-    A latent whose delta is not in the folder warns: its pictures will be those of the generator untuned.
+    Warns about latents whose delta is missing in the folder: their images will come from the untuned generator.
     """
     return [_delta(latent, name, folder, fingerprint) for latent, name in zip(latents, names, strict=True)]
 

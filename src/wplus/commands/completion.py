@@ -1,4 +1,4 @@
-"""Completion of verbs, keys, choices and their options in bash, zsh and fish; without torch, from the configs."""
+"""Completion of verbs, keys, choices and their options in bash, zsh and fish, from the configs, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wplus.commands.help import choices, entries, option_names, options_of
 from wplus.config import CONFIG_FOLDER, bundled_models
 from wplus.errors import OneLineParser
 
-# What a line in a shell becomes: our words instead of the shell's, which cut at `=`.
+# The scripts pass the whole line on: shells split words at `=`.
 SCRIPTS = {
     "bash": """\
 _wplus() {
@@ -43,21 +43,21 @@ def completion(arguments: Sequence[str]) -> int:
     parser = OneLineParser(prog="wplus completion", description='In ~/.bashrc: eval "$(wplus completion bash)"; in '
                            "~/.zshrc: the same with zsh; in fish: wplus completion fish | source.")  # fmt: skip
     parser.add_argument("shell", choices=sorted(SCRIPTS))
-    parser.add_argument("--line", help="what is typed so far; prints how its last word can go on")
+    parser.add_argument("--line", help="the line typed so far; prints the completions of its last word")
     given = parser.parse_args(arguments)
     if given.line is None:
         print(SCRIPTS[given.shell], end="")
         return 0
     words = _words(given.line)
     found = candidates(words)
-    # Bash replaces what stands after the last `=` or `:` alone.
+    # Bash only replaces the text after the last `=` or `:`.
     start = max(words[-1].rfind("="), words[-1].rfind(":")) + 1 if given.shell == "bash" else 0
     print("\n".join(word[start:] for word in found))
     return 0
 
 
 def candidates(words: Sequence[str]) -> list[str]:
-    """How the last of the words of a line can go on; a whole word ends with a space, but for KEY=."""
+    """Completions of the last word of a line; complete words end with a space, except KEY=."""
     verb, last = words[1] if len(words) > 2 else "", words[-1]
     if len(words) <= 2:
         return [f"{name} " for name in verbs() if name.startswith(last)]
@@ -74,7 +74,7 @@ def _of_estimate(words: Sequence[str]) -> list[str]:
 
 
 def _keys(verb: str, typed: str, others: Sequence[str]) -> list[str]:
-    """KEY= of the command; after a dot also those of the choice that is made for it, as in `inverter.num_steps=`."""
+    """KEY= of the command; after a dot also the options of the current choice, as in `inverter.num_steps=`."""
     if typed.startswith("-"):
         return [f"{flag} " for flag in FLAGS]
     files = [CONFIG_FOLDER / f"{name}.yaml" for name in (verb, "common")]
@@ -88,7 +88,7 @@ def _keys(verb: str, typed: str, others: Sequence[str]) -> list[str]:
 
 
 def _values(key: str, value: str) -> list[str]:
-    """KEY=OPTION of a choice, also of the last in a list; bundled models for `checkpoint`."""
+    """KEY=OPTION of a choice, also for the last item of a list; bundled models for `checkpoint`."""
     if key == "checkpoint":
         return [f"{key}={name} " for name in bundled_models()]
     group = key.partition("@")[0]
@@ -99,7 +99,7 @@ def _values(key: str, value: str) -> list[str]:
 
 
 def _words(line: str) -> list[str]:
-    """Of a line that may end within a quotation; the last one is what is being typed."""
+    """Split a line, which may end inside a quotation; the last word is the one being typed."""
     try:
         words = shlex.split(line)
     except ValueError:

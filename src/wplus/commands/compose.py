@@ -1,4 +1,4 @@
-"""Configurations of commands without running them, of many jobs cheaply: what each is asked and where it goes."""
+"""Compose configurations of commands without running them, cheaply for many jobs, with their digests and folders."""
 
 import contextlib
 import importlib
@@ -20,12 +20,12 @@ from wplus.config import CONFIG_FOLDER, at, checked, expand_home, resolved, swep
 from wplus.core.claim import digest, question
 from wplus.core.sweep import runs_here, swept
 
-_RUN_DIR = "runs/${run_name:${name}}"  # of configs/common.yaml
+_RUN_DIR = "runs/${run_name:${name}}"  # as in configs/common.yaml
 _SIMPLE = (int, float, bool, str, type(None))
 
 
 def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> dict[str, Any]:
-    """The config of a command as `--cfg job` prints it, with what is derived filled in."""
+    """The config of a command as printed by `--cfg job`, with derived values filled in."""
     container = OmegaConf.to_container(_composed(name, overrides), resolve=True)
     if resolve is not None:
         module, _, function = resolve.rpartition(".")
@@ -34,7 +34,7 @@ def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> di
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
-    """The config; HydraConfig has what Hydra says of it."""
+    """Compose the config; HydraConfig then holds Hydra's part of it."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
@@ -43,7 +43,7 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
 
 @dataclass(frozen=True)
 class _Base:
-    """A composed configuration, in which keys can be set as long as no other value is derived from them."""
+    """A composed configuration in which keys can be set as long as no other value is derived from them."""
 
     content: Mapping[str, Any]
     derived_from: frozenset[str]
@@ -55,7 +55,7 @@ _shared: list["Composer"] = []
 
 @contextlib.contextmanager
 def choices_kept() -> Iterator[None]:
-    """What HydraConfig says of the options that were chosen is afterwards as it was before."""
+    """Restore HydraConfig, with its record of the chosen options, after the block."""
     before = HydraConfig.instance().cfg
     try:
         yield
@@ -65,7 +65,7 @@ def choices_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def shared_composer() -> Iterator["Composer"]:
-    """One for a whole sweep: what it has composed for the plan is there for the jobs that this process runs."""
+    """Share one composer for a whole sweep, so that configs composed for the plan are reused for jobs run here."""
     with choices_kept():
         _shared.append(Composer())
         try:
@@ -75,41 +75,41 @@ def shared_composer() -> Iterator["Composer"]:
 
 
 def composer() -> "Composer":
-    """That of the sweep which this process runs jobs of, else a new one."""
+    """The composer of the sweep that this process runs, else a new one."""
     return _shared[-1] if _shared and runs_here() else Composer()
 
 
 class Composer:
-    """What jobs ask: Hydra composes once for each choice of options; what is only a value is set in the result."""
+    """Composes configs of jobs: Hydra composes once per choice of options; plain values are set in the result."""
 
     def __init__(self) -> None:
         self._bases: dict[tuple[str, tuple[str, ...]], _Base] = {}
         self._parsed: dict[str, tuple[str, Override]] = {}
 
     def asked(self, verb: str, overrides: Sequence[str]) -> tuple[str, str, str]:
-        """The digest of what a job asks, its folder (empty where it has none), and the digest that it claims it by.
+        """The digest of a job's config, its folder (empty if it has none), and the digest for claiming the folder.
 
-        UserError for what cannot be composed, or what the command would refuse at once, in one sentence.
+        Raises UserError if the config cannot be composed, or if the command would refuse it immediately.
         """
         config = self.config(verb, overrides)
         shaped(checked(config), verb)
         run_dir = str(config.get("run_dir", ""))
         asked = question(config)
-        # In a sweep all that differs counts, also what changes no result.
+        # In a sweep everything that differs counts, even if it does not affect results.
         also = swept()
         presets = swept_presets(config, overrides)
         own = digest({**asked, **question({key: at(config, key) for key in also}, also=also), **presets})
         return own, run_dir.replace(_RUN_DIR, f"runs/{config.get('name')}-{own}"), digest(asked)
 
     def composed(self, verb: str, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration that a command gets, resolved; UserError for what cannot be composed."""
+        """The configuration that a command gets, resolved; UserError if it cannot be composed."""
         config = self.config(verb, overrides)
         if config.get("run_dir") == _RUN_DIR:
             config["run_dir"] = self.asked(verb, overrides)[1]
         return config
 
     def config(self, verb: str, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration, resolved; `run_dir` may still be the default's text."""
+        """The resolved configuration; `run_dir` may still be the default's expression."""
         with one_sentence(verb, overrides):
             pairs = [self._parse(override) for override in with_block(overrides)]
             simple = [pair for pair in pairs if _is_simple(pair[1])]
@@ -136,11 +136,11 @@ class Composer:
             derived = frozenset(word for text in texts if "${" in text for word in re.findall(r"\w+", text))
             self._bases[verb, overrides] = _Base(_with_run_dir(cfg), derived, HydraConfig.instance().cfg)
         base = self._bases[verb, overrides]
-        HydraConfig.instance().cfg = base.hydra  # which options were chosen, for the record; `set_config` would copy it
+        HydraConfig.instance().cfg = base.hydra  # the chosen options, for the record; `set_config` would copy it
         return base
 
     def _set(self, base: _Base, overrides: Sequence[Override]) -> dict[str, Any] | None:
-        """The base with these values; None where only Hydra knows what becomes of them."""
+        """The base with these values set; None if they need Hydra's own composition."""
         found = dict(base.content)
         for override in overrides:
             *parents, last = override.key_or_group.split(".")
@@ -156,7 +156,7 @@ class Composer:
 
 
 def _with_run_dir(cfg: DictConfig) -> dict[str, Any]:
-    """Resolved, but for a default run_dir: it takes the digest of all else, which the caller has."""
+    """Resolve all but a default run_dir, which contains the digest of the rest and is left to the caller."""
     if "run_dir" in cfg and OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["run_dir"])) == {"run_dir": _RUN_DIR}:
         cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "run_dir"])
         return {**expand_home(resolved(cfg)), "run_dir": _RUN_DIR}
@@ -164,7 +164,7 @@ def _with_run_dir(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _is_simple(override: Override) -> bool:
-    """Whether it gives a key, which is no group of options, a plain value."""
+    """Whether it sets a key that is not a config group to a plain value."""
     if override.type is not OverrideType.CHANGE or override.package is not None or override.is_sweep_override():
         return False
     if (CONFIG_FOLDER / override.key_or_group).is_dir() or override.key_or_group.startswith("hydra"):

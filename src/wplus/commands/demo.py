@@ -1,4 +1,4 @@
-"""The whole way in one command, on painted cats: train, invert, interpolate, evaluate, and a page about it."""
+"""The whole pipeline in one command, on painted cats: train, invert, interpolate, evaluate, and write a report."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from wplus.config import bundled_model
 from wplus.errors import OneLineParser
 
 ABOUT = """\
-Trains a small StyleGAN2 on painted cats from nothing, inverts held-out cats into z, w and w+ of it, films the way
-between two of them, measures it, and writes report.html. --model takes another generator for all but the training.
-Interrupted, the same command goes on where it was.
+Trains a small StyleGAN2 on painted cats from scratch, inverts held-out cats into its z, w and w+, interpolates between
+two of them, evaluates it, and writes report.html. --model uses another generator for all steps but the training.
+If interrupted, the same command continues where it stopped.
 """
 SPACES = ("z", "w", "w+")
 DATA = "data.num_images=10000"
-# What a newcomer should know of each part of the page.
+# What a newcomer should know about each part of the page.
 WORDS = {
-    "train": "A generator learns to draw images from random codes, the latents. For a while it reconstructs the images "
-    "that an encoder shows it; then a discriminator tells its pictures from real ones, and so do heads on the features "
-    "of a network of photographs. The samples always come from the same latents, drawn by the generator's moving "
-    "average.",
+    "train": "A generator learns to draw images from random codes, the latents. At first it reconstructs images from "
+    "an encoder's codes; then it is trained against a discriminator, and against heads on the features of a network "
+    "trained on photographs. The samples always use the same latents and the moving average of the generator's "
+    "weights.",
     "invert": "Cats that the generator has not seen in training, and the closest it can draw. z is its input, one "
     "vector; w is z after the mapping network; w+ gives every layer a w of its own: more freedom, closer pictures, and "
     "a latent that is further from what the generator was trained on.",
     "interpolate": "From one inverted cat to another. A flat line of distances is an even path, a peak is a jump.",
-    "evaluate": "A number means little without the way it was measured: open its protocol before comparing it.",
+    "evaluate": "A number means little unless you know how it was measured: open its protocol before comparing it.",
 }
 
 
 @program
 def demo(arguments: Sequence[str]) -> int:
-    """Go the whole way on painted cats: train, invert, interpolate, evaluate, report; at most ten minutes on a CPU."""
+    """Run the pipeline on painted cats: train, invert, interpolate, evaluate, report; at most ten minutes on a CPU."""
     parser = OneLineParser(prog="wplus demo", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", default="runs/demo", help="folder of everything (default: %(default)s)")
+    parser.add_argument("--output", default="runs/demo", help="folder for all results (default: %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=7.0, help="of training; cats come after some three (default: %(default)s)"
+        "--minutes", type=float, default=7.0, help="training time; cats appear after about three (default: %(default)s)"
     )
     parser.add_argument("--model", help="generator to invert with, such as cats32 (default: the one just trained)")
-    parser.add_argument("--steps", type=int, default=300, help="of optimisation, an inversion (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="steps per inversion (default: %(default)s)")
     options = parser.parse_args(arguments)
     start, output = time.monotonic(), Path(options.output)
     write_about(output, options.model)
@@ -61,7 +61,7 @@ def demo(arguments: Sequence[str]) -> int:
 
 
 def steps(output: Path, model: str | None, minutes: float, num_steps: int) -> Iterator[tuple[str, list[str]]]:
-    """(title, command) of every step, in order; each command works by itself, too."""
+    """Yield (title, command) of every step, in order; each command also works on its own."""
     common = [f"checkpoint={chosen(output, model)}", "group=demo"]
     yield "Train a small StyleGAN2", training(output, minutes)
     for space in SPACES:
@@ -70,22 +70,22 @@ def steps(output: Path, model: str | None, minutes: float, num_steps: int) -> It
             f"inverter.num_steps={num_steps}", f"run_dir={output}/invert/{space}",
         ]  # fmt: skip
     first, second = sorted((output / "invert" / "w" / "latents").glob("*.safetensors"))[:2]
-    yield "Film the way between two of them", [
+    yield "Interpolate between two of them", [
         "interpolate", *common, f"inputs=[{first},{second}]", "path=lerp", f"run_dir={output}/interpolate",
     ]  # fmt: skip
-    yield "Measure the generator", measuring(output, common)
+    yield "Evaluate the generator", measuring(output, common)
     yield "Write the report", ["report", f"folder={output}"]
 
 
 def chosen(output: Path, model: str | None) -> Path | str:
-    """The file of the generator that is inverted and measured."""
+    """The checkpoint that is inverted and evaluated."""
     if model is None:
         return output / "train" / "model.safetensors"
     return bundled_model(model) if "/" not in model and "." not in model else model
 
 
 def training(output: Path, minutes: float) -> list[str]:
-    """The generator's training, with looks that take little time."""
+    """The training command, with cheap snapshots."""
     return [
         "train", "experiment=cats32_minutes", "group=demo", DATA, f"schedule.minutes={minutes:g}",
         "probes=[style_mixing,truncation,noise_map,logits]", f"run_dir={output}/train",
@@ -93,8 +93,8 @@ def training(output: Path, minutes: float) -> list[str]:
 
 
 def measuring(output: Path, common: list[str]) -> list[str]:
-    """Fréchet distance, by a net that has not taught the generator where there is one, and path lengths, on few
-    images."""
+    """The evaluation command: path lengths and Fréchet distance on few images, with a net not used in training if one
+    is available."""
     kinds = ("wend", "wfull", "zend", "zfull")
     return [
         "evaluate", *common, DATA, f"metrics=[fd,{','.join(f'ppl_{kind}' for kind in kinds)}]",
@@ -104,7 +104,7 @@ def measuring(output: Path, common: list[str]) -> list[str]:
 
 
 def judge() -> str:
-    """MobileNetV2 where its package of weights is installed, as by `make`; else the net that comes along."""
+    """MobileNetV2 if its weights package is installed, as by `make`; else the bundled net."""
     from wplus.errors import UserError
     from wplus.pretrained.mobilenet_v2 import MobileNetV2Features
 
@@ -116,11 +116,11 @@ def judge() -> str:
 
 
 def write_about(output: Path, model: str | None) -> None:
-    """What the report says first: what was trained, and whose the inversions are."""
+    """Write the report's introduction: what was trained, and which generator the inversions belong to."""
     from wplus.core.files import write_json
 
-    text = ["Painted cats at 32 px, on a CPU. A small StyleGAN2 is trained from nothing, in a few minutes."]
-    owner = "this very generator" if model is None else f"{model}, which was trained before"
-    text.append(f"The inversions, the film and the numbers below are those of {owner}.")
-    about = {"title": "The whole way, on cats", "text": text, "command": "wplus demo", "parts": WORDS}
+    text = ["Painted cats at 32 px, on a CPU. A small StyleGAN2 is trained from scratch, in a few minutes."]
+    owner = "this generator" if model is None else f"{model}, which was trained before"
+    text.append(f"The inversions, the video and the metrics below are those of {owner}.")
+    about = {"title": "The whole pipeline, on cats", "text": text, "command": "wplus demo", "parts": WORDS}
     write_json(output / "about.json", about)

@@ -1,4 +1,4 @@
-"""Is everything here that commands need? Versions, machine, ffmpeg, caches, weights, and an inversion that works."""
+"""Check the installation: versions, machine, ffmpeg, caches, weights, and an inversion as an end-to-end test."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from wplus.signatures import options
 
 Verdict = Literal["ok", "absent", "wrong"]
 MARKS: dict[Verdict, str] = {"ok": "  ", "absent": "- ", "wrong": "! "}
-# By extra of pyproject.toml what it brings.
+# Extra of pyproject.toml -> the modules that it installs.
 EXTRAS = {
     "app": ("gradio",),
     "sweep": ("submitit", "optuna"), "export": ("onnx", "onnxscript", "onnxruntime"),
     "dashboards": ("wandb_workspaces",), "fidelity": ("torch_fidelity",),
 }  # fmt: skip
-LEAST_GAIN_DB = 1.0  # over where a search begins, the best of its samples; how far it comes depends on the generator
+LEAST_GAIN_DB = 1.0  # over the search's start, the best of its samples; the final value depends on the generator
 NUM_STEPS = 80
 
 
 class Finding(NamedTuple):
-    """One line of the answer."""
+    """One line of the report."""
 
     what: str
     verdict: Verdict
@@ -40,11 +40,11 @@ class Finding(NamedTuple):
 
 @program
 def doctor(arguments: Sequence[str]) -> int:
-    """Look at versions, device, ffmpeg, caches, weights; invert a sample. Exit status 1 where something is wrong."""
-    parser = OneLineParser(prog="wplus doctor", description="A line begins with - where something optional is absent, "
-                           "and with ! where something is wrong.")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="leave out the weights and the inversion")
-    parser.add_argument("--device", default="auto", help="of the inversion: auto, cpu, cuda, ... (%(default)s)")
+    """Check versions, device, ffmpeg, caches and weights; invert a sample. Exit status 1 if something is wrong."""
+    parser = OneLineParser(prog="wplus doctor", description="A line begins with - if something optional is missing, "
+                               "and with ! if something is wrong.")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="skip the weights and the inversion")
+    parser.add_argument("--device", default="auto", help="device of the inversion: auto, cpu, cuda, ... (%(default)s)")
     given = parser.parse_args(arguments)
     parts: list[Callable[[], Iterator[Finding]]] = [versions, machine, video, caches, extras, models]
     parts += [] if given.quick else [weights, functools.partial(inversion, given.device)]
@@ -58,7 +58,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 
 def versions() -> Iterator[Finding]:
-    """Of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that results depend on."""
     import wplus
     from wplus.tracking.environment import versions as installed
 
@@ -67,7 +67,7 @@ def versions() -> Iterator[Finding]:
 
 
 def machine() -> Iterator[Finding]:
-    """System, processor, GPUs, room on the disk."""
+    """System, processor, GPUs, free disk space."""
     from wplus.tracking.environment import device
 
     yield from (Finding(name, "ok", text) for name, text in device().items())
@@ -76,14 +76,14 @@ def machine() -> Iterator[Finding]:
 
 
 def video() -> Iterator[Finding]:
-    """An ffmpeg that writes H.264; without one there are GIFs."""
+    """An ffmpeg that can encode H.264; without one, videos are GIFs."""
     from wplus.core.video import find_ffmpeg
 
     yield _tried("ffmpeg", find_ffmpeg, absent="wrong")
 
 
 def caches() -> Iterator[Finding]:
-    """Folders that keep what is computed or downloaded."""
+    """Cache folders of computed and downloaded files."""
     import torch
 
     home = os.path.expanduser
@@ -102,7 +102,7 @@ def caches() -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """What `pip install 'wplus[...]'` brings beside the core."""
+    """The optional dependencies of `pip install 'wplus[...]'`."""
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
         text = f"pip install '.[{extra}]' brings {', '.join(missing)}" if missing else ", ".join(modules)
@@ -110,13 +110,13 @@ def extras() -> Iterator[Finding]:
 
 
 def models() -> Iterator[Finding]:
-    """Those that come along."""
+    """The bundled models."""
     found = bundled_models()
-    yield Finding("models", "ok" if found else "wrong", ", ".join(found) or "none of those that come along is here")
+    yield Finding("models", "ok" if found else "wrong", ", ".join(found) or "none of the bundled models is here")
 
 
 def weights() -> Iterator[Finding]:
-    """Of pretrained nets, by the choice that takes them; what is not here is not downloaded."""
+    """Weights of pretrained nets, by the choice that uses them; missing ones are not downloaded."""
     for group in ("extractor", "perceptual", "identity"):
         for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")):
             needed: Verdict = "wrong" if path.stem == "effnet_lite0" else "absent"
@@ -138,7 +138,7 @@ def _tried(what: str, look: Callable[[], str], *, absent: Verdict) -> Finding:
 
 
 def inversion(device: str) -> Iterator[Finding]:
-    """A sample of the bundled generator, and what the search finds of it: the whole way through torch, once."""
+    """Invert a sample of the bundled generator, as an end-to-end test of torch."""
     from wplus.checkpoint import load
     from wplus.core.runtime import float32_convolutions, resolve_device
     from wplus.inversion.optimize import optimize
@@ -160,6 +160,6 @@ def inversion(device: str) -> Iterator[Finding]:
                         loss_weights={"l2": 1.0, "perceptual": 0.0})  # fmt: skip
     missed, first = (made.images - image).square().mean(), made.history["l2"][0, 0]
     psnr, gain = float(10 * (4 / missed).log10()), float(10 * (first / missed.cpu()).log10())
-    text = f"PSNR {psnr:.1f} dB of its own sample, {gain:.1f} dB above where the search began"
+    text = f"PSNR {psnr:.1f} dB on its own sample, {gain:.1f} dB above the start of the search"
     text += f", in {time.perf_counter() - began:.1f} s on {image.device}"
     yield Finding("inversion", "ok" if gain >= LEAST_GAIN_DB else "wrong", text)

@@ -1,4 +1,4 @@
-"""Directions in latent space: found, followed, and how consistently an inverter takes edits."""
+"""Directions in latent space: finding them, editing with them, and the edit consistency of inverters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @entry_point
 def edit(cfg: dict[str, Any]) -> float:
-    """Edit images or latents along directions. Returns how far pictures move for a unit of strength, for sweeps."""
+    """Edit images or latents along directions. Returns the images' distance per unit of strength, for sweeps."""
     from wplus.commands.common import listed, opened, read_latents, tracking
     from wplus.editing.consistency import editability
     from wplus.editing.directions import check_edits, load_directions
@@ -65,7 +65,7 @@ def edit(cfg: dict[str, Any]) -> float:
 def named_by(
     file: str | None, directions: Sequence[AnyDirection], *, strengths: Sequence[float] | float | None
 ) -> AttributeClassifier | None:
-    """The classifier of a file, whose factors must name the directions; None without a file."""
+    """Load the classifier in a file; directions must be named after its factors. None without a file."""
     from wplus.commands.common import listed
     from wplus.editing.factor_edits import check_named, check_strengths
     from wplus.pretrained.attribute_classifier import load_classifier
@@ -85,7 +85,7 @@ def factors_of(
     cfg: Mapping[str, Any], models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection],
     deltas: Sequence[WeightDelta | None], classifier: AttributeClassifier,
 ) -> tuple[dict[str, Outcome], Iterator[MetricResult]]:  # fmt: skip
-    """What edits achieve and keep, image by image, and its results."""
+    """What edits change and preserve, per image, and the resulting metrics."""
     from wplus.editing.factor_edits import factor_edits, factor_outcomes
 
     shared: dict[str, Any] = {"classifier": classifier, "strengths": tried(cfg)}
@@ -96,7 +96,7 @@ def factors_of(
 
 
 def tried(cfg: Mapping[str, Any]) -> Sequence[float]:
-    """The strengths until which a factor may come."""
+    """The strengths to try until a factor changes."""
     from wplus.commands.common import listed
     from wplus.editing.factor_edits import STRENGTHS
 
@@ -107,7 +107,7 @@ def edit_factors(
     cfg: dict[str, Any], models: Models, latents: Sequence[Latent], names: Sequence[str], *, folder: Path,
     tracker: Tracker, classifier: AttributeClassifier, **edited: Any,
 ) -> list[MetricResult]:  # fmt: skip
-    """What edits achieve and keep, see `factors_of`; recorded, and a table of every latent in the folder."""
+    """Measure what edits change and preserve, see `factors_of`; recorded, with a table of all latents in the folder."""
     from wplus.editing.edit import report, unique_names
     from wplus.editing.factor_edits import score_table
     from wplus.inversion.folder import TARGET
@@ -115,7 +115,7 @@ def edit_factors(
     outcomes, found = factors_of(cfg, models, latents, classifier=classifier, **edited)
     results = report(found, tracker)
     files = unique_names(names)
-    targets = [each.metadata.get(TARGET, "") for each in latents]  # of inversions; others cannot be paired
+    targets = [each.metadata.get(TARGET, "") for each in latents]  # present for inversions; others cannot be paired
     table = score_table(outcomes, files, dict(zip(files, targets, strict=True)) if all(targets) else {})
     seen_by, strengths = classifier.protocol["classifier_fingerprint"], tried(cfg)
     instrument = {"generator": models.fingerprint, "classifier": seen_by, "strengths": list(strengths)}
@@ -128,7 +128,7 @@ LABELLED = ("latents", "attributes", "num_images", "batch_size", "seed")
 
 @entry_point
 def directions(cfg: dict[str, Any]) -> None:
-    """Find directions in latent space: directions.safetensors, and overview.png of what each does."""
+    """Find directions in latent space: writes directions.safetensors, and overview.png with the effect of each."""
     from wplus.commands.common import listed, opened, tracking
     from wplus.editing.directions import save_directions
     from wplus.editing.edit import overview, report_directions
@@ -144,11 +144,11 @@ def directions(cfg: dict[str, Any]) -> None:
         picture = overview(models, latent, list(directions), folder / "overview.png", strengths=strengths)
         report_directions(directions, file, picture, tracker)
     print("\n".join(map(str, directions)))
-    print(f"Directions: {file}, what they do: {picture}")
+    print(f"Directions: {file}, overview: {picture}")
 
 
 def found_directions(cfg: Mapping[str, Any], models: Models) -> Directions:
-    """What the finder finds."""
+    """Run the finder."""
     from functools import partial
 
     from wplus.editing.samples import labelled_latents
@@ -172,7 +172,7 @@ def found_directions(cfg: Mapping[str, Any], models: Models) -> Directions:
 
 @entry_point
 def consistency(cfg: dict[str, Any]) -> float:
-    """Measure an inverter by editing (LEC). Returns the value for the first direction, for sweeps."""
+    """Measure an inverter by latent editing consistency (LEC). Returns the first direction's value, for sweeps."""
     from wplus.commands.common import codes_of, images_to_invert, opened, tracking
     from wplus.editing.directions import load_directions
     from wplus.inversion.task import describe
@@ -199,7 +199,7 @@ def measure(
     edits: Mapping[str, Tensor], invert: Callable[[Tensor], Tensor], space: LatentSpace, perceptual: ImageDistance,
     protocol: dict[str, Any], folder: Path, tracker: Tracker,
 ) -> list[MetricResult]:  # fmt: skip
-    """Invert, edit, invert again; the measurements, recorded, and a table of every image in the folder."""
+    """Invert, edit and invert again; results are recorded, with a table of every image in the folder."""
     import torch
 
     from wplus.core.images import to_float
@@ -209,7 +209,7 @@ def measure(
     from wplus.latents.latent import Latent
 
     generator, batch_size = models.generator, cfg["batch_size"]
-    both = {**edits, "no_edit": torch.zeros(generator.num_ws, generator.w_dim)}  # the second inversion by itself
+    both = {**edits, "no_edit": torch.zeros(generator.num_ws, generator.w_dim)}  # effect of the second inversion
     pixels = images.batch(torch.arange(len(images)))[0]
     batches = [to_float(some).to(generator.mapping.w_avg.device) for some in pixels.split(batch_size)]
     codes = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
@@ -230,8 +230,8 @@ def image_table(
     models: Models, names: Sequence[str], pixels: Tensor, errors: Mapping[str, Errors], edits: Mapping[str, Tensor], *,
     space: LatentSpace, distance: Mapping[str, Any],
 ) -> tuple[Table, dict[str, dict[str, Any]]]:  # fmt: skip
-    """The errors of every edit, image by image, for comparisons with other inverters on the same pixels; and for each
-    column what must be equal then."""
+    """A table of every edit's errors per image, for comparing inverters on the same pixels, and for each column the
+    settings that must then be equal."""
     from wplus.core.tables import Table
     from wplus.editing.consistency import LEC_ALL, LEC_IMAGE, in_space
     from wplus.inversion.folder import output_names, pixel_digest
@@ -250,7 +250,7 @@ def image_table(
 
 
 def edit_protocol(models: Models, shift: Tensor) -> dict[str, Any]:
-    """What must be equal so that two inverters' errors under an edit can be compared."""
+    """Settings that must be equal for two inverters' errors under an edit to be comparable."""
     from wplus.inversion.folder import pixel_digest
 
     return {"generator": models.fingerprint, "edit_norm": float(shift.norm()), "edit_sha256": pixel_digest(shift)}

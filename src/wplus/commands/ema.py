@@ -1,4 +1,4 @@
-"""Averages of a run's weights of any length, after it has trained."""
+"""Post-hoc weight averages (EMA) of any length, after training."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from wplus.commands.entry import entry_point
 
 @entry_point
 def ema(cfg: dict[str, Any]) -> float:
-    """Average a run's weights over any length, after the fact. Returns the largest error of a profile, for sweeps."""
+    """Average a run's weights over any EMA length, post hoc. Returns the largest error of a profile, for sweeps."""
     from wplus.commands.common import listed, tracking
     from wplus.core.files import ensure_folder
     from wplus.training.posthoc_ema import averaged, stored_averages

@@ -1,4 +1,4 @@
-"""From a command line to a function: overrides, Hydra, and one sentence for whatever is refused."""
+"""Turn a command line into a function call: overrides, Hydra, and one-sentence error messages."""
 
 import argparse
 import functools
@@ -27,7 +27,7 @@ from wplus.core.surroundings import settle
 from wplus.errors import OneLineParser, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-# Flags of Hydra's that do something else than to run the command, or compose it otherwise.
+# Flags of Hydra that do something other than run the command, or change its composition.
 _OF_HYDRA = ("cfg", "info", "hydra_help", "shell_completion", "experimental_rerun", "config_path", "config_name",
              "config_dir", "package", "resolve")  # fmt: skip
 Task = Callable[[dict[str, Any]], Any]
@@ -35,12 +35,12 @@ Command = Callable[..., Any]
 
 
 def entry_point(task: Task | None = None, *, resolve: str | None = None, has_folder: bool = True) -> Any:
-    """Make `verb(cfg)` a command: composes configs/verb.yaml and hands over a plain, resolved dict.
+    """Make `verb(cfg)` a command that composes configs/verb.yaml and passes it as a plain, resolved dict.
 
-    The command takes a list of arguments, by default those of the process. A UserError, an unknown key and whatever
-    else cannot be composed become one line on standard error and exit status 1. Interrupted, a command exits with 128 +
-    the signal's number. With `-m` it runs a sweep (`wplus.commands.multirun`). `resolve` names a function that fills in
-    what is derived, for `--cfg job`; with `has_folder` the command has `run_dir` for itself.
+    The command takes a list of arguments, by default those of the process. UserErrors, unknown keys and other
+    composition errors become one line on standard error and exit status 1. An interrupted command exits with 128 + the
+    signal's number. With `-m` it runs a sweep (`wplus.commands.multirun`). `resolve` names a function that fills in
+    derived values for `--cfg job`; with `has_folder` the command locks `run_dir`.
     """
     if task is None:
         return functools.partial(entry_point, resolve=resolve, has_folder=has_folder)
@@ -54,7 +54,7 @@ def entry_point(task: Task | None = None, *, resolve: str | None = None, has_fol
         except UserError as error:
             raise SystemExit(str(error)) from None
 
-    # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
+    # Hydra takes the job name from __module__, which it would read from the wrapped function.
     del composed.__wrapped__
 
     @functools.wraps(task)
@@ -76,9 +76,9 @@ def entry_point(task: Task | None = None, *, resolve: str | None = None, has_fol
 
 
 def program(task: Callable[[Sequence[str]], int]) -> Command:
-    """Make `verb(arguments)`, which reads its arguments itself and returns an exit status, a command.
+    """Make `verb(arguments)`, which parses its own arguments and returns an exit status, a command.
 
-    `~` in front of an argument means the home folder.
+    A leading `~` in an argument means the home folder.
     """
 
     @functools.wraps(task)
@@ -92,7 +92,7 @@ def program(task: Callable[[Sequence[str]], int]) -> Command:
 
 def _options(name: str, arguments: list[str]) -> argparse.Namespace:
     parser = OneLineParser(prog=f"wplus {name}", add_help=False, parents=[get_args_parser()])
-    parser.add_argument("--dry", action="store_true", help="with -m: what would be run, and how long it takes")
+    parser.add_argument("--dry", action="store_true", help="with -m: show what would be run, and how long it takes")
     flags = {flag for action in parser._actions for flag in action.option_strings}
     overrides = as_overrides(arguments, flags)
     _refuse_keys_with_dashes(overrides, flags)
@@ -102,7 +102,7 @@ def _options(name: str, arguments: list[str]) -> argparse.Namespace:
 
 
 def _refuse_keys_with_dashes(arguments: Sequence[str], flags: Collection[str]) -> None:
-    """Keys are given without, flags may be given by their beginning."""
+    """Raise SystemExit for a key written with dashes; flags may be abbreviated."""
     for argument, value in itertools.zip_longest(arguments, arguments[1:], fillvalue="VALUE"):
         is_flag = any(flag.startswith(argument.partition("=")[0]) for flag in flags)
         if argument.startswith("--") and not is_flag:
@@ -112,7 +112,7 @@ def _refuse_keys_with_dashes(arguments: Sequence[str], flags: Collection[str]) -
 
 
 def _in_one_sentence(task: Callable[[Any], Any], name: str, options: argparse.Namespace, resolve: str | None) -> None:
-    """Run the task; what is refused on the way to it ends the process with one sentence."""
+    """Run the task; errors before it starts end the process with one sentence."""
     try:
         with one_sentence(name, options.overrides):
             _run(task, name, options, resolve)
@@ -136,8 +136,8 @@ def _run(task: Callable[[Any], Any], name: str, options: argparse.Namespace, res
 
 
 def _run_in_hydra(task: Callable[[Any], Any], name: str, options: argparse.Namespace) -> None:
-    """By Hydra's own application, which composes twice, for all that is Hydra's. It prints what it refuses in many
-    lines; asked for full errors it raises it.
+    """Run as a Hydra application, which composes twice, for Hydra's own flags. Hydra prints errors in many lines;
+    asked for full errors, it raises them instead.
     """  # fmt: skip
     before = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"

@@ -1,4 +1,4 @@
-"""Time, memory and disk of a training, before it is begun: a few of its steps and one of its snapshots are measured."""
+"""Estimate time, memory and disk space of a training, by measuring a few of its steps and one of its snapshots."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from wplus.training.build import Training
 
 MIB = 2**20
-PERIOD = 16  # steps after which lazy regularisers have all had their turn
+PERIOD = 16  # number of steps in which every lazy regulariser runs at least once
 ABOUT = """\
 The arguments are those of the command, as in
 
     wplus estimate train experiment=cats32 data=folder data.path=my/images
 
-The training runs for --seconds in a temporary folder, from nothing, with all that belongs to it; no run is recorded.
+The complete training runs for --seconds in a temporary folder, from scratch; no run is recorded.
 """
 
 
 @dataclass
 class Measured:
-    """What a few steps and snapshots of a training took."""
+    """Measurements of a few steps and snapshots of a training."""
 
     steps: list[tuple[int, float]] = field(default_factory=list)  # (images seen, seconds in steps) after each step
     snapshots: list[float] = field(default_factory=list)  # seconds each
-    start: float = 0.0  # seconds until everything is read and built
+    start: float = 0.0  # seconds to read and build everything
     memory_gib: float = 0.0
     checkpoint: int = 0  # bytes
     model: int = 0
-    num_models: int = 2  # the last one, and the best where training looks for it
-    pictures: int = 0  # of one snapshot
+    num_models: int = 2  # the last one, and the best if training selects one
+    pictures: int = 0  # bytes of one snapshot's pictures
     what: str = ""
 
     @property
     def seconds_per_image(self) -> float:
-        """Over whole periods of the regularisers, the first step left out: it plans and warms up."""
+        """Averaged over whole periods of the regularisers, without the first step, which includes warm-up."""
         num = (len(self.steps) - 1) // PERIOD * PERIOD or len(self.steps) - 1
         (first, began), (last, ended) = self.steps[-1 - num], self.steps[-1]
         return (ended - began) / (last - first)
@@ -53,7 +53,7 @@ class Measured:
 
 @program
 def estimate(arguments: Sequence[str]) -> int:
-    """Say what a training takes in time, memory and disk, from a few seconds of it: estimate train KEY=VALUE ..."""
+    """Estimate a training's time, memory and disk space from a few seconds of it: estimate train KEY=VALUE ..."""
     parser = OneLineParser(prog="wplus estimate", description=ABOUT,
                            formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("verb", choices=["train"], help="the command")
@@ -72,7 +72,7 @@ def estimate(arguments: Sequence[str]) -> int:
 
 
 def configuration(overrides: Sequence[str]) -> dict[str, Any]:
-    """What the training gets."""
+    """The training's configuration."""
     from wplus.commands.compose import Composer, choices_kept
     from wplus.commands.shapes import shaped
     from wplus.config import checked
@@ -82,7 +82,7 @@ def configuration(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def measure(cfg: Mapping[str, Any], seconds: float) -> Measured:
-    """Train for a few seconds in a temporary folder, a snapshot before and one after."""
+    """Train for a few seconds in a temporary folder, with a snapshot before and after."""
     from wplus.commands.train import chosen_training, sizes
     from wplus.core.memory import peak_gib
     from wplus.core.runtime import Runtime
@@ -109,7 +109,7 @@ def measure(cfg: Mapping[str, Any], seconds: float) -> Measured:
 def run(
     cfg: Mapping[str, Any], training: Training, runtime: Runtime, found: Measured, *, folder: Path, seconds: float
 ) -> int | None:
-    """Some seconds of training, noting how long its steps and snapshots take; the signal that ended it before."""
+    """Train for some seconds, timing steps and snapshots; returns the signal that interrupted it, if any."""
     from wplus.commands.train import image_place
     from wplus.tracking import Tracker
     from wplus.training.best import Best
@@ -128,7 +128,7 @@ def run(
         write(*arguments, **options)
         found.snapshots.append(time.monotonic() - since)
 
-    def note() -> str:  # which the progress bar asks for after every step
+    def note() -> str:  # called by the progress bar after every step
         found.steps.append((module.images_seen, module.seconds))
         return ""
 
@@ -138,21 +138,21 @@ def run(
 
 
 def report(found: Measured, asked: Mapping[str, Any]) -> list[str]:
-    """The lines that are printed."""
+    """The lines to print."""
     from wplus.core.progress import duration
 
     if len(found.steps) < 2:
-        raise UserError("No two steps were done in that time: give more of it, as in --seconds 120.")
+        raise UserError("Fewer than two steps were done in that time: give more, as in --seconds 120.")
     rate = found.seconds_per_image
     limits = [asked["kimg"] or float("inf"), (asked["minutes"] or float("inf")) * 0.06 / rate]
     kimg = min(limits)
     num = int(kimg // asked["snapshot_kimg"]) + 2  # one before the first step, one at the end
     each = found.snapshots[-1]
-    num_checkpoints = min(asked["keep_checkpoints"] + 1, num - 1)  # an old one goes when a new one is there
+    num_checkpoints = min(asked["keep_checkpoints"] + 1, num - 1)  # an old one is deleted once a new one is written
     training, looking = kimg * 1000 * rate, num * each
     bytes_in_all = found.checkpoint * num_checkpoints + found.num_models * found.model + num * found.pictures
     measured = f"measured over {len(found.steps) - 1} steps"
-    few = f"; fewer than {PERIOD} leave regularisers out, give more --seconds" if len(found.steps) <= PERIOD else ""
+    few = f"; fewer than {PERIOD} miss regularisers, give more --seconds" if len(found.steps) <= PERIOD else ""
     return [
         f"training  {found.what}, {kimg:.4g} kimg",
         f"time      {duration(found.start + training + looking)}: {duration(training)} of steps at {1 / rate:.3g} "

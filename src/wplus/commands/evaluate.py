@@ -1,4 +1,4 @@
-"""Metrics of a checkpoint or of given images, and the pairs that paths are compared on."""
+"""Metrics of a checkpoint or of given images, and pairs of images for comparing paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evaluate(cfg: dict[str, Any]) -> float:
 
 
 def measure_checkpoint(cfg: dict[str, Any], device: torch.device) -> float:
-    """What every process does; the first one tracks."""
+    """Run by every process; only the first one tracks."""
     from rich import print as show
 
     from wplus.checkpoint import Models, load
@@ -45,7 +45,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: torch.device) -> float:
     models = load(cfg["checkpoint"], device, needs=["generator"]) if cfg["checkpoint"] else Models()
     folder = ensure_folder(cfg["run_dir"])
     context = context_of(cfg, models, device=device, folder=folder)
-    results = measured(context, built_metrics(cfg))  # refused before anything is recorded
+    results = measured(context, built_metrics(cfg))  # checked before anything is recorded
     with tracking(cfg, "evaluate") if is_first() else Tracker() as context.tracker:
         measurements = list(report(results, context.tracker))
         context.tracker.decided(dict(decided(cfg, context)))
@@ -55,12 +55,12 @@ def measure_checkpoint(cfg: dict[str, Any], device: torch.device) -> float:
 
 
 def built_metrics(cfg: dict[str, Any]) -> dict[str, Metric]:
-    """The metrics that were chosen, by name."""
+    """Build the chosen metrics, by name."""
     return {name: build(node) for name, node in cfg["metrics"].items()}
 
 
 def context_of(cfg: dict[str, Any], models: Models, *, device: torch.device, folder: Path | None) -> EvalContext:
-    """What the metrics are given: the networks, the images (see `images`), and where they may write."""
+    """The metrics' context: the networks, the images (see `images`), and their output folder."""
     from wplus.evaluation.context import EvalContext
 
     computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
@@ -69,7 +69,7 @@ def context_of(cfg: dict[str, Any], models: Models, *, device: torch.device, fol
 
 
 def decided(cfg: dict[str, Any], context: EvalContext) -> Iterator[tuple[str, Any]]:
-    """What the metrics' options leave open, by key."""
+    """Values that the metrics' options leave undetermined, by key."""
     for name, node in cfg["metrics"].items():
         if node.get("num_real", 0) is None and context.real is not None:
             yield f"metrics.{name}.num_real", len(context.real)
@@ -79,7 +79,7 @@ def decided(cfg: dict[str, Any], context: EvalContext) -> Iterator[tuple[str, An
 
 
 def check(cfg: dict[str, Any]) -> None:
-    """UserError when there is nothing to measure, nothing to measure it by, or a part of what a metric asks for."""
+    """Raise UserError if there is nothing to measure, no metric, or only part of what a metric needs."""
     from wplus.errors import UserError
     from wplus.evaluation.context import check_whole
 
@@ -89,11 +89,11 @@ def check(cfg: dict[str, Any]) -> None:
         raise UserError("There is nothing to measure: give checkpoint=FILE, or generated=FOLDER, or both.")
     leaves_out = cfg["split"] != "train" or cfg["data"].get("held_out_fraction") != 0
     if leaves_out and any(node.get("num_real") == "all" for node in cfg["metrics"].values()):
-        check_whole(cfg["split"])  # here, before an extractor looks for its weights
+        check_whole(cfg["split"])  # early, before an extractor looks for its weights
 
 
 def images(cfg: dict[str, Any], models: Models) -> dict[str, Any]:
-    """The images of a context, each set read when a metric first asks for it, at the generator's resolution."""
+    """The images of a context, at the generator's resolution; each set is read when a metric first requests it."""
     from wplus.evaluation.context import deferred
 
     if cfg["checkpoint"] is not None:
@@ -105,7 +105,7 @@ def images(cfg: dict[str, Any], models: Models) -> dict[str, Any]:
 
 
 def given_images(source: str, **policies: Any) -> ImageSet:
-    """The images of `generated`, as they are: UserError where one cannot be read or is not square."""
+    """Read the images of `generated` unmodified; UserError if one cannot be read or is not square."""
     from wplus.data.user_images import user_images
     from wplus.errors import UserError
 
@@ -117,7 +117,7 @@ def given_images(source: str, **policies: Any) -> ImageSet:
 
 @entry_point(has_folder=False)
 def draw_pairs(cfg: dict[str, Any]) -> None:
-    """Draw a fixed list of pairs of images that paths are compared on."""
+    """Draw a fixed list of image pairs for comparing paths."""
     from wplus.core.runtime import resolve_device
     from wplus.evaluation.interpolation.pairs import STRATA, draw_pairs
 

@@ -1,4 +1,4 @@
-"""The text of `--help`: the keys and choices that a command takes, with the comments of its configs; without torch."""
+"""The text of `--help`: a command's keys and choices, with the comments from its configs; without torch."""
 
 import re
 import textwrap
@@ -14,17 +14,17 @@ from wplus.config import CONFIG_FOLDER, GIVEN
 from wplus.signatures import complete, options
 
 WIDTH = 118
-OPTION = re.compile(r"^ *# ([\w.]+): (.*)$", re.MULTILINE)  # what is said of one that a config leaves at its default
+OPTION = re.compile(r"^ *# ([\w.]+): (.*)$", re.MULTILINE)  # comment on an option at its default
 FLAGS = """\
 --help CHOICE=OPTION ...  the options of a choice, as in --help {example}
---cfg job                 the whole configuration, with every number that will be used; nothing is run
--m KEY=A,B ...            a sweep: every combination, in runs/sweeps; slots=cpu:2, gpu:0-3 or slurm: side by side
--m ... --dry              what it would run, and how long that takes"""
+--cfg job                 print the whole configuration, with every number that will be used, without running it
+-m KEY=A,B ...            sweep over every combination, in runs/sweeps; in parallel with slots=cpu:2, gpu:0-3 or slurm
+-m ... --dry              show what the sweep would run, and how long it would take"""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A key of a config, its value there, and what is said of it."""
+    """A key of a config, its value there, and its comment."""
 
     key: str
     value: str
@@ -32,7 +32,7 @@ class Entry:
 
 
 def help_text(verb: str, chosen: Sequence[str] = ()) -> str:
-    """The help of a command; with choices such as "inverter=pti" that of their options instead."""
+    """The help text of a command or, for choices such as "inverter=pti", that of their options."""
     path = CONFIG_FOLDER / f"{verb}.yaml"
     groups = list(choices(path))
     if chosen:
@@ -52,14 +52,14 @@ def help_text(verb: str, chosen: Sequence[str] = ()) -> str:
 
 
 def header(path: Path) -> str:
-    """The comment that a config begins with."""
+    """The comment at the beginning of a config."""
     lines = path.read_text().splitlines()
     count = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(line[2:] for line in lines[:count] if not line.startswith("# @package"))
 
 
 def entries(path: Path) -> Iterator[Entry]:
-    """The keys of a config file, those of its sections as SECTION.KEY, without what Hydra reads."""
+    """The keys of a config file, with those of sections as SECTION.KEY, and without Hydra's."""
     section, skipped, last = "", False, None
     for line in path.read_text().splitlines():
         found = re.match(r"( *)([\w@./]+):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
@@ -79,7 +79,7 @@ def entries(path: Path) -> Iterator[Entry]:
 
 
 def choices(path: Path) -> Iterator[Entry]:
-    """The groups in the defaults of a command, with what is chosen there."""
+    """The groups in a command's defaults, with their default choices."""
     for line in path.read_text().splitlines():
         found = re.match(r"  - ([a-z_]+): (\[.*?\]|\S+)(?: +# (.*))?$", line)
         if found is not None:
@@ -87,7 +87,7 @@ def choices(path: Path) -> Iterator[Entry]:
 
 
 def _choices_within(group: str, path: Path) -> Iterator[Entry]:
-    """The choices that an option of a group makes itself, as they are given: GROUP@KEY."""
+    """The choices that an option of a group makes itself, in the form GROUP@KEY."""
     for line in path.read_text().splitlines():
         found = re.match(r"  - /([a-z_]+)@([\w.]+): (\[.*?\]|\S+)(?: +# (.*))?$", line)
         if found is not None:
@@ -95,7 +95,7 @@ def _choices_within(group: str, path: Path) -> Iterator[Entry]:
 
 
 def detail(group: str, option: str) -> str:
-    """The options of a choice with their defaults, and what is said of them in its config or its source."""
+    """The options of a choice with their defaults, and their comments in its config or source."""
     blocks = [_one(group.partition("@")[0], name) for name in option.strip("[]").split(",")]
     return "\n\n".join(blocks)
 
@@ -112,13 +112,13 @@ def _one(group: str, name: str) -> str:
 
 
 def option_names(group: str, name: str) -> list[str]:
-    """The keys below a choice, without its name in front; none of an option that there is not."""
+    """The keys of a choice's options, without its name as prefix; empty for an unknown option."""
     path = CONFIG_FOLDER / group / f"{name}.yaml"
     return [key for key, _, _ in leaves(_content(path), GIVEN.get(group, ()))] if path.is_file() else []
 
 
 def comments(path: Path) -> Iterator[tuple[str, str]]:
-    """(option, what is said of it) in a config and those that it extends."""
+    """Yield (option, comment) from a config and those that it extends."""
     for base in _bases(path):
         yield from comments(base)
     yield from ((entry.key, entry.comment) for entry in entries(path))
@@ -126,7 +126,7 @@ def comments(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def leaves(node: Any, without: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """(dotted key, value, comment in the source) of everything in a config that can be given."""
+    """Yield (dotted key, value, comment in the source) for everything in a config that can be set."""
     known = options(node["_target_"]) if "_target_" in node else {}
     for key, value in complete(node, without).items():
         comment = known[key].comment if key in known else ""
@@ -137,7 +137,7 @@ def leaves(node: Any, without: Sequence[str], prefix: str = "") -> Iterator[tupl
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What a config says, with what it extends below it."""
+    """The content of a config, merged over those that it extends."""
     own = yaml.safe_load(path.read_text()) or {}
     own.pop("defaults", None)
     content = OmegaConf.to_container(OmegaConf.merge(*map(_content, _bases(path)), own))
@@ -166,14 +166,14 @@ def _shown(value: object) -> str:
 
 
 def _table(rows: Sequence[Entry]) -> str:
-    """KEY = VALUE and the comment, which is wrapped at the screen's width."""
+    """KEY = VALUE and the comment, wrapped at the terminal's width."""
     left = [f"  {row.key} = {row.value}" if row.value else f"  {row.key}" for row in rows]
     column = min(max(map(len, left), default=0) + 2, 40)
     lines = []
     for text, row in zip(left, rows, strict=True):
         wrapped = textwrap.wrap(row.comment, WIDTH - column) or [""]
         first = f"{text:<{column}}{wrapped[0]}" if len(text) < column or not row.comment else f"{text}  {wrapped[0]}"
-        if len(first) > WIDTH:  # a long list: what is said of it begins below
+        if len(first) > WIDTH:  # a long list: its comment begins below
             first, wrapped = text, ["", *wrapped]
         lines += [first.rstrip(), *(" " * column + line for line in wrapped[1:])]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The way between images or latents."""
+"""Interpolation between images or latents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRITING = ("fps", "upscale", "frames")
 
 @entry_point
 def interpolate(cfg: dict[str, Any]) -> float:
-    """Make a video of the way between images or latents. Returns how uneven the steps are, for sweeps."""
+    """Make a video of the path between images or latents. Returns the unevenness of its steps, for sweeps."""
     from wplus.commands.common import opened, read_latents, tracking
     from wplus.interpolation.path_metrics.shape import STEP_CV
     from wplus.interpolation.video import table
@@ -34,7 +34,7 @@ def interpolate(cfg: dict[str, Any]) -> float:
 
 
 def filming_of(cfg: Mapping[str, Any]) -> Filming:
-    """How the way is filmed and measured, checked before any latent is read."""
+    """Settings of the video and its measurements, checked before any latent is read."""
     from wplus.interpolation.retime import retimed
     from wplus.interpolation.run import Filming
 

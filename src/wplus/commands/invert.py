@@ -1,4 +1,4 @@
-"""Images to latents, and inverters side by side."""
+"""Inversion of images, and comparison of inverters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INVERTING = ("space", "batch_size", "seed", "label", "ground_truth", "chunk_size
 
 @entry_point
 def invert(cfg: dict[str, Any]) -> float:
-    """Find the latents of images; the same command continues. Returns the mean squared error, for sweeps."""
+    """Find the latents of images; repeating the command continues. Returns the mean squared error, for sweeps."""
     from wplus.commands.common import opened, tracking
     from wplus.core.batching import resolve_chunk_size
 
@@ -34,7 +34,7 @@ def invert(cfg: dict[str, Any]) -> float:
 
 
 def inversion_of(cfg: Mapping[str, Any], models: Models, folder: Path) -> FolderInversion:
-    """The inversion of `input` into a folder, checked and not yet run."""
+    """Set up the inversion of `input` into a folder, checked but not yet run."""
     from wplus.commands.common import images_to_invert
     from wplus.inversion.run import FolderInversion
 
@@ -72,10 +72,10 @@ def compare(cfg: dict[str, Any]) -> None:
 
 
 def labelled(folders: Sequence[str], labels: Sequence[str] | None) -> dict[str, Path | dict[str, Path]]:
-    """Folders by their labels; runs that differ in their seed alone, or have one label, are seeds of a method.
+    """Folders by label; runs that differ only in their seed, or share a label, are seeds of one method.
 
-    Without labels these are the folders' own names, or what varies between the runs where the command made up the names
-    or there are several seeds. UserError when labels are not as many, or two have one label and one seed.
+    Default labels are the folders' names, or whatever varies between the runs if names were generated or there are
+    several seeds. Raises UserError if the number of labels is wrong, or if two folders share label and seed.
     """
     from wplus.errors import UserError
     from wplus.sweeps.members import read_member

@@ -1,4 +1,4 @@
-"""`-m` of any verb: Hydra's grammar of several values (choices, ranges, globs, intervals) as a sweep with a folder."""
+"""`-m` for any verb: runs a sweep over values in Hydra's grammar (choices, ranges, globs, intervals) in a folder."""
 
 import hashlib
 import itertools
@@ -21,7 +21,7 @@ from wplus.sweeps.labels import short_keys
 from wplus.sweeps.search import Search
 from wplus.sweeps.spec import Spec, Stage
 
-_MOST = 10_000  # values of a range; a mistyped one would fill the memory
+_MOST = 10_000  # limit on the values of a range: a mistyped one would exhaust the memory
 
 
 def multirun(command: Callable[[Sequence[str]], Any], verb: str, arguments: Sequence[str], *, is_dry: bool) -> None:
@@ -30,7 +30,7 @@ def multirun(command: Callable[[Sequence[str]], Any], verb: str, arguments: Sequ
         with leaving_on_signals():
             keys, overrides = SweepKeys.of(arguments)
             if keys.size != "full":
-                raise UserError(f"size={keys.size} is of named sweeps: wplus sweep run NAME size={keys.size}.")
+                raise UserError(f"size={keys.size} is only for named sweeps: wplus sweep run NAME size={keys.size}.")
             spec = spec_of(verb, overrides, keys)
             status = launched(spec, keys, lambda given: called(command, given[1:]), is_dry=is_dry)
     except UserError as error:
@@ -40,13 +40,13 @@ def multirun(command: Callable[[Sequence[str]], Any], verb: str, arguments: Sequ
 
 
 def spec_of(verb: str, arguments: Sequence[str], keys: SweepKeys) -> Spec:
-    """The sweep that a command line asks for; its name is made of what varies unless there is one."""
+    """Build the sweep described by a command line; its default name is made of the varying keys."""
     with one_sentence(verb, arguments):
         parsed = OverridesParser.create().parse_overrides(readable(arguments, is_sweep=True))
         several = {each.get_key_element(): each for each in parsed if each.is_sweep_override()}
     fixed = [str(each.input_line) for each in parsed if not each.is_sweep_override()]
     if isinstance(keys.objective, str) and "\nobjective:" in (CONFIG_FOLDER / f"{verb}.yaml").read_text():
-        fixed.append(f"objective={keys.objective}")  # the command decides by it as well
+        fixed.append(f"objective={keys.objective}")  # the command uses it as well
     trials = keys.search.get("trials")
     if trials is None:
         axes, search = {key: list(values(each)) for key, each in several.items()}, None
@@ -66,7 +66,7 @@ def spec_of(verb: str, arguments: Sequence[str], keys: SweepKeys) -> Spec:
 
 
 def values(override: Override) -> Iterator[Any]:
-    """The values of a choice, a range or a glob: numbers as numbers, all else as an override has it."""
+    """The values of a choice, a range or a glob: numbers as numbers, all else as in the override."""
     key, found = override.get_key_element(), cast(Any, override.value())
     if isinstance(found, Glob):
         yield from found.filter(sorted(path.stem for path in (CONFIG_FOLDER / key).glob("*.yaml")))
@@ -88,7 +88,7 @@ def _is_countable(found: RangeSweep) -> bool:
 
 
 def searched(override: Override) -> Any:
-    """What a search tries: of choices the values, of ranges and intervals the bounds, as tag(log, ...) says."""
+    """The search space of an override: the values of choices, the bounds of ranges and intervals, and tag(log, ...)."""
     found: Any = override.value()
     if isinstance(found, IntervalSweep):
         kind: Callable[[Any], Any] = int if "int" in found.tags else float
@@ -100,7 +100,7 @@ def searched(override: Override) -> Any:
 
 
 def _name(verb: str, varying: Sequence[str], content: object) -> str:
-    """`invert-space-perceptual-1f6b02`: the same command again finds the same sweep."""
+    """`invert-space-perceptual-1f6b02`: repeating the command finds the same sweep."""
     words: Mapping[str, str] = short_keys(varying)
     short = "-".join([verb, *(re.sub(r"[^\w.]", "", words[key]) for key in varying)])[:60]
     return f"{short}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]}"

@@ -1,4 +1,4 @@
-"""Overrides as people type them, with names of files of any kind, into what Hydra's grammar reads as they meant."""
+"""Convert overrides as users type them, including arbitrary file names, into Hydra's grammar."""
 
 import os
 import re
@@ -9,9 +9,9 @@ from wplus.config import Parsed, parsed, quoted
 from wplus.core.claim import PATHS
 from wplus.errors import UserError
 
-# Old keys and choices with what they are called now: they are refused with the new name. A key stands for all below it.
+# Old names of keys and choices -> new names, for the error message. A key stands for all keys below it.
 RENAMED = {
-    "model": "checkpoint",  # a file; `model` is a choice of networks, where there is one
+    "model": "checkpoint",  # a file; `model` is now a choice of networks
     "generator": "checkpoint",
     "watch": "probes",
     "training.recipe": "training.hparams",
@@ -27,7 +27,7 @@ RENAMED = {
     "path_metrics=logit": "path_metrics=discriminator_score",
     "interpolation.gate": "interpolation.endpoint_threshold",
     "truth": "ground_truth",
-    "codes": "latents",  # of `directions`
+    "codes": "latents",  # in `directions`
     "inverter.steps": "inverter.num_steps",
     "inverter.weights": "inverter.loss_weights",
     "inverter.code_noise": "inverter.latent_noise",
@@ -49,7 +49,7 @@ RENAMED = {
     "training.hparams.refinements": "training.hparams.num_passes",
     "loss.numbers": "loss.hparams",
 }
-# Keys by which Hydra launches sweeps, and what they are called in sweeps of wplus.
+# Keys of Hydra's sweeps -> their names in sweeps of wplus.
 LAUNCHING = {
     "hydra/launcher=basic": "slots=1",
     "hydra/launcher=joblib": "slots=cpu:N",
@@ -61,16 +61,16 @@ LAUNCHING = {
     "hydra.sweeper": "search",
     "hydra.sweep": "sweep",
 }
-_KEY = re.compile(r"(~|\+{0,2})\w[\w$|-]*([./@:][\w$|-]+)*", re.ASCII)  # as Hydra's grammar has it
+_KEY = re.compile(r"(~|\+{0,2})\w[\w$|-]*([./@:][\w$|-]+)*", re.ASCII)  # as in Hydra's grammar
 
 _BLOCK, _F_WPLUS = "space.block", "f/w+"
-SPACE_KEYS = ("space", _BLOCK)  # which are one name
+SPACE_KEYS = ("space", _BLOCK)  # which form one name
 
 
 def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
-    """Overrides that Hydra's grammar reads: names that it cannot read are quoted, and `+` adds nothing unknown.
+    """Make overrides readable for Hydra's grammar: quote names that it cannot parse, and prevent `+` from adding keys.
 
-    UserError for an argument that is no KEY=VALUE, and for a choice that has another name now.
+    Raises UserError for an argument that is not KEY=VALUE, and for a renamed choice.
     """
     for place, override in enumerate(overrides):
         if "=" not in override and not override.startswith("~"):
@@ -79,9 +79,9 @@ def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
 
 
 def with_block(overrides: Sequence[str]) -> list[str]:
-    """`space=f/w+ space.block=16` as the one name that it is, `space=f16/w+`; of several blocks several names.
+    """Convert `space=f/w+ space.block=16` to its name `space=f16/w+`, or to several names for several blocks.
 
-    UserError for a block without that space, and for one that is no whole number.
+    Raises UserError for a block without that space, and for one that is not an integer.
     """
     given = {override: override.partition("=") for override in overrides}
     blocks = [each for key, _, value in given.values() if key.lstrip("+") == _BLOCK for each in value.split(",")]
@@ -101,7 +101,7 @@ def with_block(overrides: Sequence[str]) -> list[str]:
 
 
 def _meant(overrides: Sequence[str], place: int) -> str:
-    """What somebody has written with spaces who has written no KEY=VALUE: around the `=`, or in a value."""
+    """Suggest what was meant by an argument without `=`: KEY=VALUE with spaces around the `=` or in the value."""
     before, given, *after = ["", *overrides][place : place + 4]
     if after and after[0].startswith("="):
         joined = given + after[0] + ("" if after[0] != "=" else "".join(after[1:2]))
@@ -112,7 +112,7 @@ def _meant(overrides: Sequence[str], place: int) -> str:
 
 
 def typed(override: str) -> str:
-    """As it is typed in a shell."""
+    """Quote an override for a shell."""
     if re.fullmatch(r"[\w@%+=:,./\[\]-]+", override):
         return override
     return shlex.quote(override) if re.search(r'["$`\\!]', override) else f'"{override}"'
@@ -134,12 +134,12 @@ def _readable(override: str, is_sweep: bool) -> str:
         return f"{key}={_quoted_items(value, read, takes_names=takes_names)}"
     if read is None or (is_name and _is_read_otherwise(value, read, is_sweep)):
         return f"{key}={as_text(value, is_name=is_name)}"
-    # The name of a file that reads like a number stays a name.
+    # A file name that looks like a number stays a name.
     return f"{key}={as_text(value)}" if takes_names and _is_number(read) else f"{key}={value}"
 
 
 def _is_read_otherwise(name: str, read: Parsed, is_sweep: bool) -> bool:
-    """Whether the grammar takes a name for several values, for one with a `${key}` inside, or cuts spaces off."""
+    """Whether the grammar would read a name as several values or as one with a `${key}` inside, or strip spaces."""
     if read.is_sweep:
         return not is_sweep
     return "${" in name or (isinstance(read.value, str) and read.value != name)
@@ -155,7 +155,7 @@ def _refuse_renamed(choice: str) -> None:
 
 
 def _refuse_hydra(override: str) -> None:
-    """Of Hydra's own keys those that launch sweeps, which wplus does itself; a name stands for all below it."""
+    """Refuse Hydra's keys for launching sweeps, which wplus does itself; a name stands for all keys below it."""
     old = override if override in LAUNCHING else override.partition("=")[0]
     while old.startswith("hydra"):
         if old in LAUNCHING:
@@ -164,13 +164,13 @@ def _refuse_hydra(override: str) -> None:
 
 
 def as_text(text: str, *, is_name: bool = False) -> str:
-    """In quotes; of a name `${` is no reference to a key."""
+    """Quote a text; in names, `${` is escaped so that it is not a reference to a key."""
     return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", text) if is_name else text)
 
 
 def _quoted_items(text: str, read: Parsed | None, *, takes_names: bool) -> str:
-    """A list whose items are quoted where the grammar reads them otherwise; a text that is no list, or cannot be made
-    one, comes back.
+    """Quote the items of a list that the grammar would misread; a text that is not a list, or cannot be made one, is
+    returned unchanged.
     """  # fmt: skip
     is_list = read is None or (takes_names and isinstance(read.value, list))
     if not (is_list and text.startswith("[") and text.endswith("]")):

@@ -1,4 +1,4 @@
-"""The record of a run as it begins: name, group, tags, the whole configuration, the command."""
+"""The record of a run at its start: name, group, tags, the whole configuration, the command."""
 
 import shlex
 import sys
@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from wplus.config import at
 from wplus.core.sweep import label, sweep_folder, swept
 
-_TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
-_KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
+_TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choices become tags
+_KEYED = ("path",)  # groups with several choices: their options are the keys of the config
 
 
 def command_line() -> str:
@@ -23,7 +23,7 @@ def command_line() -> str:
 
 
 def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What a tracker wants to know about a run besides its folder: name, group, tags, the whole config, the command."""
+    """A tracker's information about a run besides its folder: name, group, tags, the whole config, the command."""
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     choices = hydra.runtime.choices if hydra else {}
     chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
@@ -41,7 +41,7 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decided(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What the configuration left open and is known from the start."""
+    """Values that the configuration leaves undetermined and that are known at the start."""
     from wplus.core.runtime import resolve_device
 
     device = {"device": str(resolve_device(cfg["device"]))} if "device" in cfg else {}
@@ -49,6 +49,6 @@ def _decided(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _group(cfg: Mapping[str, Any]) -> str:
-    """In W&B: the sweep, where there is one and nothing else is said."""
+    """The group in W&B: by default the sweep, if there is one."""
     folder = sweep_folder()
     return str(cfg["group"] or (cfg["name"] if folder is None else folder.name))

@@ -1,4 +1,4 @@
-"""Words for what Hydra refuses: what was given and what is allowed, in one line."""
+"""One-line messages for Hydra's errors: what was given and what is allowed."""
 
 import difflib
 import os
@@ -17,15 +17,15 @@ from wplus.config import CONFIG_FOLDER, GIVEN, parsed
 from wplus.errors import UserError
 from wplus.signatures import complete
 
-# Hydra's words for GROUP=null, and what comes of GROUP=[1] within it.
+# Hydra's message for GROUP=null, and the error that GROUP=[1] causes inside Hydra.
 _NO_OPTION = re.compile(r"(?s)Config group override must be a string.*Got (\w+)|argument of type '(\w+)' is not ")
 
 
 @contextmanager
 def one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
-    """What Hydra refuses in the block becomes a UserError; an interruption that it took for a mistake stays one.
+    """Turn Hydra's errors in the block into UserErrors; an interruption that Hydra mistook for an error stays one.
 
-    With HYDRA_FULL_ERROR in the environment nothing is changed.
+    With HYDRA_FULL_ERROR in the environment, errors are unchanged.
     """
     if "HYDRA_FULL_ERROR" in os.environ:
         yield
@@ -45,7 +45,7 @@ def one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _pass_interruption_on(error: BaseException | None) -> None:
-    """Raise the Ctrl-C or signal behind an error: one that comes while Hydra composes it takes for a mistake."""
+    """Re-raise the Ctrl-C or signal behind an error: while composing, Hydra wraps interrupts as errors."""
     while error is not None:
         error = error.__cause__ or error.__context__
         if isinstance(error, KeyboardInterrupt):
@@ -53,7 +53,7 @@ def _pass_interruption_on(error: BaseException | None) -> None:
 
 
 def sentence(error: CompactHydraException, name: str, overrides: Sequence[str] = ()) -> str:
-    """What was given and what is allowed, in one line, where Hydra says it in many."""
+    """Summarize Hydra's message in one line: what was given and what is allowed."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error.missing_cfg_file)
     key = re.search(r"Could not override '([^']+)'", str(error))
@@ -79,7 +79,7 @@ def sentence(error: CompactHydraException, name: str, overrides: Sequence[str] =
 
 
 def _ungrammatical(override: str) -> str:
-    """Of a list or a mapping that does not end, or that has empty items."""
+    """The message for a list or mapping that is not closed, or has empty items."""
     key, _, value = override.partition("=")
     items = [item for item in re.split(r"[\s,]*,[\s,]*", value.strip("[]{} ,")) if item]
     listed = ",".join(item if parsed(f"key={item}") is not None else as_text(item) for item in items)
@@ -123,7 +123,7 @@ def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConf
 
 
 def _takers(key: str) -> list[str]:
-    """The choices of a group that have an option of this name, as of data.path."""
+    """The choices of a group that have an option of this name, such as data.path."""
     group, _, option = key.partition(".")
     found = {}
     for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")) if option else ():
@@ -132,7 +132,7 @@ def _takers(key: str) -> list[str]:
 
 
 def renamed(key: str, config: object) -> str | None:
-    """The new name of a key that `config` lacks, wherever in the key the old name stands."""
+    """The new name of a key that `config` lacks, wherever the old name occurs in the key."""
     parts, known = key.split("."), set(dotted_keys(config))
     for start in range(len(parts)):
         for end in range(len(parts), start, -1):
@@ -143,7 +143,7 @@ def renamed(key: str, config: object) -> str | None:
 
 
 def suggestions(key: str, known: Sequence[str]) -> list[str]:
-    """At most three known keys that somebody who wrote `key` may have meant, the likeliest first."""
+    """At most three known keys that may have been meant by `key`, the most likely first."""
     last = {name: name.rpartition(".")[2] for name in known}
     wanted = key.rpartition(".")[2].lower()
     same = [name for name in known if last[name].lower() == wanted]
@@ -155,7 +155,7 @@ def suggestions(key: str, known: Sequence[str]) -> list[str]:
 
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of a config, as it is given on the command line."""
+    """Every key of a config, as written on the command line."""
     for key in (
         map(str, node) if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() else ()
     ):

@@ -1,4 +1,4 @@
-"""The frame around every command: its folder is claimed and locked, signals end it in order."""
+"""The context of every command: claims and locks its folder, and handles signals."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ from wplus.tracking.run_folder import RunFolder
 
 @contextlib.contextmanager
 def session(config: Mapping[str, Any], kind: str, *, has_folder: bool) -> Iterator[None]:
-    """The folder of this configuration (`run_dir`) is this command's own for the time of the block.
+    """Hold the folder of this configuration (`run_dir`) exclusively during the block.
 
-    Of several processes the first one has it. Ctrl-C and SIGTERM raise `Interrupted`.
+    With several processes, the first one holds it. Ctrl-C and SIGTERM raise `Interrupted`.
     """
-    from wplus.core.runtime import float32_convolutions  # torch: not for commands that only say something
+    from wplus.core.runtime import float32_convolutions  # imports torch: not for commands that only print
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(leaving_on_signals())
@@ -31,7 +31,7 @@ def session(config: Mapping[str, Any], kind: str, *, has_folder: bool) -> Iterat
 
 
 def is_first(config: Mapping[str, Any]) -> bool:
-    """Whether this is the first of the processes of one command, known from the environment alone."""
+    """Whether this is the first of a command's processes, according to the environment."""
     trainer = config.get("trainer") or {"devices": os.environ.get("WORLD_SIZE", "1")}
     if {str(trainer.get(name, 1)) for name in ("devices", "num_nodes")} == {"1"}:
         return True
@@ -41,7 +41,7 @@ def is_first(config: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def leaving_on_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted` where nobody else heeds or ignores them; a second SIGTERM does nothing."""
+    """Make SIGINT and SIGTERM raise `Interrupted` unless already handled or ignored; a second SIGTERM has no effect."""
     received: list[int] = []
 
     def leave(number: int, _: object) -> None:
@@ -63,10 +63,10 @@ def leaving_on_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def exiting_when_interrupted() -> Iterator[None]:
-    """Ctrl-C and its like end the process with one line and the exit status that shells expect."""
+    """On Ctrl-C and termination signals, exit with one line and the exit status that shells expect."""
     try:
         yield
     except KeyboardInterrupt as error:
-        if not is_pruned():  # which the sweep tells
+        if not is_pruned():  # the sweep reports these
             print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
         raise SystemExit(128 + getattr(error, "number", int(signal.SIGINT))) from None

@@ -1,4 +1,4 @@
-"""The shapes of a configuration: one thing where several may be given is a list of it, a section stays a section."""
+"""Normalize the shapes of a configuration: single values become lists if lists are expected, sections stay mappings."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,17 +12,17 @@ from wplus.config import CONFIG_FOLDER, at
 from wplus.errors import UserError
 from wplus.signatures import signature
 
-# Groups, where one is chosen.
+# Groups with exactly one choice.
 _NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual", "identity")
-# Keys that may be null though their default is not.
+# Keys that may be null although their default is not.
 _NULLABLE = ("evaluate.checkpoint", "directions.num_images", "translate.classifier")
 
 
 def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
-    """The configuration of a command with single things in lists; changed in place.
+    """Wrap single values of a command's configuration in lists where needed, in place.
 
-    A key whose default, or whose parameter in the source, is a list or a mapping is one. UserError for anything else
-    where a mapping belongs, for a key that was taken away with `~`, and for a choice that was made as a value.
+    A key is a list or mapping if its default, or its parameter in the source, is one. Raises UserError for other values
+    in place of a mapping, for a key removed with `~`, and for a choice given as a value.
     """
     for key, default in _defaults(verb):
         _refuse_absent(key, key not in config)
@@ -37,7 +37,7 @@ def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
 
 
 def _refuse_words(config: Mapping[str, Any]) -> None:
-    """UserError for a word at a place where GROUP@PLACE chooses, as of metrics.interpolation.inverter=hybrid."""
+    """Raise UserError for a plain value where GROUP@PLACE chooses, e.g. metrics.interpolation.inverter=hybrid."""
     for choice in HydraConfig.get().runtime.choices if HydraConfig.initialized() else ():
         group, _, place = str(choice).partition("@")
         value = at(config, place) if place else None
@@ -48,11 +48,11 @@ def _refuse_words(config: Mapping[str, Any]) -> None:
 
 def _refuse_absent(key: str, is_absent: bool) -> None:
     if is_absent:
-        raise UserError(f"'~{key}' takes away what the command needs; leave it out.")
+        raise UserError(f"'~{key}' removes what the command needs; leave it out.")
 
 
 def _defaults(verb: str) -> Iterator[tuple[str, Any]]:
-    """(key, default) of the command's own config and of what all commands share; a group that is needed has {}."""
+    """Yield (key, default) of the command's own config and of the common one; required groups have {}."""
     content = yaml.safe_load((CONFIG_FOLDER / f"{verb}.yaml").read_text())
     for entry in content.pop("defaults"):
         if entry == "common":
@@ -63,7 +63,7 @@ def _defaults(verb: str) -> Iterator[tuple[str, Any]]:
 
 
 def _shape_nodes(node: object, place: str = "") -> None:
-    """The mappings among the parameters of everything with a `_target_`, wherever it stands."""
+    """Check the mappings among the parameters of every `_target_`."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         _shape_nodes(value, f"{place}{key}.")
     if not isinstance(node, dict) or "_target_" not in node:
@@ -74,7 +74,7 @@ def _shape_nodes(node: object, place: str = "") -> None:
 
 
 def _is_mapping(annotation: str) -> bool:
-    """Whether nothing else than a mapping, or None, is meant."""
+    """Whether an annotation allows only a mapping, or None."""
     kinds = [kind for kind in re.split(r"\s*\|\s*(?![^\[]*\])", annotation) if kind != "None"]
     return all(re.match(r"(Mapping|dict)\[", kind) for kind in kinds) and bool(kinds)
 

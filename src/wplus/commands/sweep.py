@@ -1,4 +1,4 @@
-"""Sweeps: many runs of one question, in a folder of their own."""
+"""Sweeps: many runs that answer one question, in a folder of their own."""
 
 import argparse
 import sys
@@ -8,13 +8,13 @@ from wplus.commands import sweep_run, sweep_table, sweep_wandb
 from wplus.commands.entry import program
 from wplus.errors import OneLineParser, UserError
 
-# Each adds its actions to the parser, and imports what they need when they run.
+# Each adds its actions to the parser; their imports are deferred until they run.
 ACTIONS = (sweep_run, sweep_table, sweep_wandb)
 
 
 @program
 def sweep(arguments: Sequence[str]) -> int:
-    """Run a sweep, see how far it is, its table and its page: wplus sweep run|retry|status|table|report|wandb."""
+    """Run a sweep, show its status, table and report: wplus sweep run|retry|status|table|report|wandb."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     is_more = hasattr(options, "overrides") and not any(each.startswith("-") for each in rest)  # KEY=VALUE after a flag

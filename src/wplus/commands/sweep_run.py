@@ -1,4 +1,4 @@
-"""The actions run, retry and status of `wplus sweep`, and what they share with `-m`."""
+"""The actions run, retry and status of `wplus sweep`, and code shared with `-m`."""
 
 import argparse
 import re
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs/sweeps")
 _SECTIONS = ("slurm", "search")
-_OF_STAGE = re.compile(r"(\w+):(?=[\w.@/+]+=)")  # in front of an override
+_OF_STAGE = re.compile(r"(\w+):(?=[\w.@/+]+=)")  # prefix of an override
 _OVERRIDES = (
     "for all jobs, STAGE:KEY=VALUE for those of one stage; or of the sweep: size=smoke, sweep=NAME, "
     "slots=cpu:2|gpu:0-3|slurm, slurm.KEY=..., retry=true, max_failures=N, objective=NUMBER, search.KEY=..."
@@ -34,16 +34,16 @@ _OVERRIDES = (
 
 @dataclass(frozen=True, kw_only=True)
 class SweepKeys:
-    """What is said of a sweep as a whole, as KEY=VALUE beside the overrides of its jobs.
+    """Settings of a sweep as a whole, given as KEY=VALUE among the overrides of its jobs.
 
     Args:
-        sweep: its name, that of its folder.
-        size: one of those of a named sweep; full: as its file has it.
+        sweep: name of the sweep and its folder.
+        size: one of the sizes of a named sweep; full: as in its file.
         slots: where jobs run: 1, cpu:N, gpu:A-B or slurm.
         retry: run failed jobs again.
-        max_failures: start no further job after so many failed; None: the others go on.
-        objective: the recorded number that decides, or several.
-        question: what it is to answer.
+        max_failures: start no further jobs after this many failures; None: no limit.
+        objective: the recorded metric to optimize, or several.
+        question: the question that the sweep answers.
         slurm: slurm.KEY=VALUE, the options of allocations (`wplus.sweeps.slots.SlurmOptions`).
         search: search.KEY=VALUE: trials, sampler, pruner, seed (`wplus.sweeps.search.Search`).
     """
@@ -67,7 +67,7 @@ class SweepKeys:
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> tuple["SweepKeys", list[str]]:
-        """Those among the arguments, and the other arguments."""
+        """Split arguments into these settings and the rest."""
         found: dict[str, Any] = {name: {} for name in _SECTIONS}
         rest = []
         for argument in arguments:
@@ -83,16 +83,16 @@ class SweepKeys:
 
 
 def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Tell the parser of them."""
-    for name, text in (("run", "bring a sweep to its end"), ("retry", "the same, and run what failed again")):
+    """Add the actions to the parser."""
+    for name, text in (("run", "run or resume a sweep"), ("retry", "the same, and run failed jobs again")):
         run = actions.add_parser(name, help=text)
         run.add_argument("spec", help="a name in configs/sweep, a YAML file, or the folder of a sweep")
         run.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=_OVERRIDES)
         run.add_argument("--slots", help="the same as slots=")
         run.add_argument("--max-failures", help="the same as max_failures=")
         run.add_argument("--folder", type=Path, help=f"of the sweep (default: {ROOT}/NAME)")
-        run.add_argument("--dry", action="store_true", help="show what would be run, and how long it takes")
-        run.add_argument("--only", nargs="+", metavar="ID", help="these jobs; so allocations of a cluster are started")
+        run.add_argument("--dry", action="store_true", help="show what would run, and how long it takes")
+        run.add_argument("--only", nargs="+", metavar="ID", help="only these jobs; used by cluster allocations")
         run.set_defaults(action=_run, retry=name == "retry")
     status = actions.add_parser("status", help="the state of every job")
     status.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def with_overrides(spec: "Spec", overrides: Sequence[str]) -> "Spec":
-    """KEY=VALUE for all stages, STAGE:KEY=VALUE for one."""
+    """Apply KEY=VALUE to all stages, STAGE:KEY=VALUE to one."""
     names = [stage.name for stage in spec.stages]
     split = [(found[1], each[found.end() :]) if (found := _OF_STAGE.match(each)) else (None, each)
              for each in overrides]  # fmt: skip
@@ -135,17 +135,17 @@ def with_overrides(spec: "Spec", overrides: Sequence[str]) -> "Spec":
 
 
 def _refuse_swept(stage: "Stage", overrides: Sequence[str], searched: Sequence[str]) -> None:
-    """UserError for a key that varies: the sweep's values would win."""
+    """Raise UserError for a key that varies: the sweep's values would override it."""
     seeds = [SEED] if stage.seeds is not None else []
     swept = {*searched, *stage.axes, *seeds, *(key for point in stage.points for key in point)}
     for override in overrides:
         key = override.partition("=")[0].lstrip("+")
         if key in swept:
-            raise UserError(f"{override} has no effect: {key} varies in {stage.name}, and the sweep says its values.")
+            raise UserError(f"{override} has no effect: {key} varies in {stage.name}, and the sweep sets its values.")
 
 
 def _with_blocks(stage: "Stage") -> "Stage":
-    """With the axes `space` and `space.block` as the one that they are, `space: [w, f8/w+, f16/w+]`."""
+    """Merge the axes `space` and `space.block` into one, `space: [w, f8/w+, f16/w+]`."""
     varied = {key: values for key, values in stage.axes.items() if key in SPACE_KEYS}
     fixed = [each for each in stage.overrides if each.partition("=")[0].lstrip("+") in SPACE_KEYS]
     given = [*(f"{key}={','.join(map(value_text, values))}" for key, values in varied.items()), *fixed]
@@ -162,7 +162,7 @@ def launched(
     spec: "Spec", keys: SweepKeys, command: "Command", *, folder: Path | None = None, is_dry: bool = False,
     retry: bool = False, only: Sequence[str] | None = None,
 ) -> int:  # fmt: skip
-    """Run a sweep, submit it, or show what would be run; the exit status."""
+    """Run a sweep, submit it, or show what would run; returns the exit status."""
     from wplus.sweeps.launch import Launch
     from wplus.sweeps.slots import SlurmOptions, slots_of
     from wplus.sweeps.slurm import is_coming, submit
@@ -177,7 +177,7 @@ def launched(
             max_failures=keys.max_failures, only=only, is_coming=is_coming,
         )  # fmt: skip
         place.check(spec)
-        launch.resolve_all()  # a mistake is told before anything is written
+        launch.resolve_all()  # errors are reported before anything is written
         _try_search(spec, composer)
         if is_dry:
             print(launch.plan())
@@ -198,19 +198,19 @@ def _varying(spec: "Spec") -> list[str]:
 
 
 def _try_search(spec: "Spec", composer: Composer) -> None:
-    """UserError where the first values of a search cannot be composed."""
+    """Raise UserError if the first values of a search cannot be composed."""
     if spec.search is not None:
         tried = replace(spec, search=replace(spec.search, points=[spec.search.first()]))
         composer.asked(spec.stages[0].verb, tried.jobs()[0].overrides({}))
 
 
 def is_folder(text: str) -> bool:
-    """Of a sweep."""
+    """Whether a text is the folder of a sweep."""
     return (Path(text) / "sweep.json").is_file()
 
 
 def named_spec(text: str) -> "Spec":
-    """By name, by file, or of a sweep that is there."""
+    """Load a sweep by name, by file, or from an existing sweep's folder."""
     from wplus.sweeps.spec import read_spec
     from wplus.sweeps.state import SweepFolder
 
@@ -224,7 +224,7 @@ def named_spec(text: str) -> "Spec":
 
 
 def called(command: Callable[[Sequence[str]], Any], arguments: Sequence[str]) -> tuple[int, str]:
-    """Run a command in this process: its exit status, and its last words where it failed."""
+    """Run a command in this process; returns its exit status and, if it failed, its error message."""
     try:
         return int(command(arguments) or 0), ""
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""The actions table and report of `wplus sweep`: what the runs found."""
+"""The actions table and report of `wplus sweep`: the results of the runs."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Tell the parser of it."""
+    """Add the actions to the parser."""
     table = actions.add_parser("table", help="means over seeds with intervals, tests against a baseline")
     add = table.add_argument
-    add("folders", nargs="+", type=Path, metavar="FOLDER", help="of sweeps, of runs, or with runs in them")
+    add("folders", nargs="+", type=Path, metavar="FOLDER", help="folders of sweeps, of runs, or containing runs")
     add(
         "--where",
         nargs="+",
@@ -24,29 +24,29 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="rows with 'space=w+', 'perceptual>=0.1', 'psnr_db>20'",
     )
     add("--numbers", nargs="+", default=[], metavar="NUMBER",
-        help="these columns, and tests of them alone; default: the first few")  # fmt: skip
+        help="show and test only these columns; default: the first few")  # fmt: skip
     _add_asked(table)
-    add("--screen", action="store_true", help="correct by Benjamini and Hochberg, to screen many options")
-    add("--confirm", type=int, metavar="K", help="run the best K, and the baseline, on fresh seeds: those count")
-    add("--slots", default="1", help="for --confirm, as of run")
+    add("--screen", action="store_true", help="Benjamini-Hochberg correction, for screening many options")
+    add("--confirm", type=int, metavar="K", help="rerun the best K and the baseline on fresh seeds, and report those")
+    add("--slots", default="1", help="for --confirm, as for run")
     add("--output", type=Path, nargs="+", default=[], help="files .md, .csv, .json, .parquet")
     table.set_defaults(action=_table)
-    report = actions.add_parser("report", help="one page: the table, figures, curves, pictures and films")
-    report.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of sweeps or runs")
+    report = actions.add_parser("report", help="one page: the table, figures, curves, pictures and videos")
+    report.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folders of sweeps or runs")
     _add_asked(report)
-    report.add_argument("--output", type=Path, help="the page (default: report.html in the folder; of several, here)")
+    report.add_argument("--output", type=Path, help="the page (default: report.html in the folder; for several, here)")
     report.set_defaults(action=_report)
 
 
 def _add_asked(parser: argparse.ArgumentParser) -> None:
-    """What the sweep says where it is left out."""
+    """Add options that default to the sweep's own settings."""
     add = parser.add_argument
     add("--sort", metavar="NUMBER", help="the best first; default: the sweep's objective")
     add("--baseline", help="the configuration to compare with, by its name in the table; default: the sweep's")
     add("--margin", nargs="+", default=[], metavar="[NUMBER=]VALUE",
-        help="differences up to this mean nothing: also test that (NUMBER: the objective)")  # fmt: skip
+        help="also test equivalence up to this difference (NUMBER: of the objective)")  # fmt: skip
     add("--across", nargs="+", default=[], metavar="KEY",
-        help="keys that tell data sets apart: interquartile mean, probability of improvement")  # fmt: skip
+        help="keys that distinguish data sets: interquartile mean, probability of improvement")  # fmt: skip
 
 
 def _asked(options: argparse.Namespace) -> "Asked":
@@ -66,13 +66,13 @@ def _table(options: argparse.Namespace) -> int:
     from wplus.sweeps.where import having, read_conditions
 
     for path in options.output:
-        checked_ending(path)  # before the work
+        checked_ending(path)  # checked before the work
     sweeps = [path for path in options.folders if (path / SWEEP).is_file()]
     specs = [SweepFolder(path).spec for path in sweeps]
     members = read_members(options.folders)
     conditions = read_conditions(options.where, members)
     table = answering_table(having(members, conditions), specs, _asked(options), conditions)
-    confirming = [] if options.confirm is None else _confirming(table, options)  # refused before the work
+    confirming = [] if options.confirm is None else _confirming(table, options)  # errors are reported before the work
     for path in options.output:
         print(table.write(path))
     show(table, [number_named(text, table.numbers) for text in options.numbers], screen=options.screen)
@@ -87,7 +87,7 @@ def _table(options: argparse.Namespace) -> int:
 
 
 def _confirming(table: "SweepTable", options: argparse.Namespace) -> "list[Spec]":
-    """The sweeps that confirm what is best."""
+    """The sweeps that confirm the best configurations."""
     from wplus.errors import UserError
     from wplus.sweeps.confirm import chosen, confirming, fresh_seeds
     from wplus.sweeps.state import SweepFolder
@@ -99,20 +99,20 @@ def _confirming(table: "SweepTable", options: argparse.Namespace) -> "list[Spec]
 
 
 def _confirm(sweeps: "Sequence[Spec]", options: argparse.Namespace) -> int | None:
-    """Run what is to be confirmed, below the sweep's folder; None where there is something to show."""
+    """Run the confirmation below the sweep's folder; None if there are results to show."""
     from wplus.sweeps.confirm import FOLDER
 
     status = 0
     for spec in sweeps:
         status = _run(spec, options.folders[0] / FOLDER / spec.name, options.slots) or status
     if options.slots == "slurm" and not status:
-        print("Submitted; without --slots the same command shows both when the jobs are done.")
+        print("Submitted; once the jobs are done, the same command without --slots shows both.")
         return 0
     return status or None
 
 
 def _run(spec: "Spec", folder: Path, slots: str) -> int:
-    """As `wplus sweep run` does."""
+    """Run a sweep as `wplus sweep run` does."""
     import yaml
 
     from wplus.__main__ import main

@@ -1,4 +1,4 @@
-"""The action wandb of `wplus sweep`: a question as a sweep, a workspace and a report of Weights & Biases."""
+"""The action wandb of `wplus sweep`: export as a sweep, a workspace or a report of Weights & Biases."""
 
 import argparse
 import os
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Tell the parser of it."""
+    """Add the action to the parser."""
     wandb = actions.add_parser("wandb", help="the YAML of a W&B sweep; a workspace, a report")
     wandb.add_argument("spec", help="a name in configs/sweep, a YAML file, or the folder of a sweep")
-    wandb.add_argument("--method", help="grid, random or bayes; default: as the sweep says")
+    wandb.add_argument("--method", help="grid, random or bayes; default: the sweep's")
     wandb.add_argument("--output", type=Path, help="write the YAML to this file; default: print it")
     wandb.add_argument("--workspace", action="store_true", help="save a workspace of the sweep's runs instead")
     wandb.add_argument("--report", action="store_true", help="save a report of the sweep's runs instead")
-    wandb.add_argument("--page", type=Path, metavar="FILE.md", help="what was found, for the report to show")
+    wandb.add_argument("--page", type=Path, metavar="FILE.md", help="findings to show in the report")
     wandb.add_argument("--dry", action="store_true", help="print workspace and report as JSON: no account is needed")
     wandb.set_defaults(action=_wandb)
 
@@ -82,7 +82,7 @@ def _dashboards(
 
 
 def _page(options: argparse.Namespace) -> str:
-    """The Markdown that a report shows; "" where none is asked for."""
+    """The Markdown to show in a report; "" if none is given."""
     if options.page is None:
         return ""
     if not options.report:
@@ -94,7 +94,7 @@ def _page(options: argparse.Namespace) -> str:
 
 
 def _direction(spec: "Spec", folder: Path) -> "Direction":
-    """Which values of the objective are better: as the sweep says, else as its runs have recorded."""
+    """Which values of the objective are better: as set by the sweep, else as recorded by its runs."""
     if spec.direction is not None or not spec.objectives:
         return spec.direction or "lower"
     from wplus.sweeps.members import infos, read_members
@@ -102,19 +102,19 @@ def _direction(spec: "Spec", folder: Path) -> "Direction":
     known, objective = infos(read_members([folder])) if is_folder(str(folder)) else {}, spec.objectives[0]
     if objective not in known or known[objective].direction == "neither":
         raise UserError(
-            f"Which values of {objective} are better no run of '{spec.name}' has recorded yet: add "
+            f"No run of '{spec.name}' has recorded yet which values of {objective} are better: add "
             "direction: lower or direction: higher to the sweep."
         )
     return known[objective].direction
 
 
 def _kind(stage: "Stage") -> str:
-    """Of the runs of a stage, as dashboards tell them apart."""
+    """The kind of a stage's runs, by which dashboards distinguish them."""
     return "encoder" if stage.verb == "train" and _config(stage).get("encoder") else stage.verb
 
 
 def _config(stage: "Stage") -> dict[str, Any]:
-    """Of a stage's runs; what they read of earlier stages is not there yet."""
+    """The config of a stage's runs, whose inputs from earlier stages may not exist yet."""
     from wplus.sweeps.spec import OF_STAGE
 
     return shown(stage.verb, readable([OF_STAGE.sub("x", override) for override in stage.overrides]))

@@ -1,4 +1,4 @@
-"""Training of generators and encoders, and of classifiers of attributes."""
+"""Training of generators, encoders and attribute classifiers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from wplus.training.module import TrainingModule
 
 
-SETTINGS = "settings.txt"  # every number that was chosen or derived, with the reason
+SETTINGS = "settings.txt"  # every chosen or derived setting, with the reason
 TRANSLATORS = ("pix2pix", "cyclegan")
-# Groups; which of them a training needs it says.
+# Groups; each training declares which of them it needs.
 CHOICES = ("model", "discriminator", "loss", "augment", "anchor", "encoder", "perceptual", "image_loss")
 
 
 @entry_point(resolve="wplus.training.hparams.resolve_config")
 def train(cfg: dict[str, Any]) -> float:
-    """Train a generator or an encoder; the same command continues.
+    """Train a generator or an encoder; repeating the command continues.
 
-    Returns the best value of the objective, or the thousands of images seen where none is recorded.
+    Returns the best value of the objective, or the thousands of images seen if none is recorded.
     """
     from wplus.core.files import ensure_folder
     from wplus.core.memory import peak_memory
@@ -48,7 +48,7 @@ def train(cfg: dict[str, Any]) -> float:
     schedule = Schedule(**cfg["schedule"])
     training = chosen_training(cfg, runtime)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
-    resumable(training.module, folder, schedule)  # refused before anything is recorded
+    resumable(training.module, folder, schedule)  # checked before anything is recorded
     prepared = training.module.prepare(runtime)
     best, place = Best(folder, cfg["objective"]), image_place(training, runtime)
     record = filled_in(cfg, training.resolved) | {"data": {**cfg["data"], "resolution": data.resolution}}
@@ -71,7 +71,7 @@ def train(cfg: dict[str, Any]) -> float:
 
 
 def ways(prepared: dict[str, Any]) -> list[str]:
-    """A line for each way to run faster that was asked for or failed: what came of it."""
+    """A line for each optimisation that was requested or failed, with its outcome."""
     lines = []
     for key, found in prepared.items():
         if isinstance(found, dict):
@@ -82,17 +82,17 @@ def ways(prepared: dict[str, Any]) -> list[str]:
 
 
 COSTS: dict[str, tuple[str, str, Direction]] = {  # name -> meaning, unit, direction
-    "train/kimg": ("Images that the training has shown, in thousands.", "kimg", "neither"),
-    "train/minutes": ("Time spent in training steps, snapshots not counted.", "min", "neither"),
-    "train/sec_per_kimg": ("Time of the steps by thousand images, snapshots not counted.", "s", "lower"),
+    "train/kimg": ("Images shown during training, in thousands.", "kimg", "neither"),
+    "train/minutes": ("Time spent in training steps, without snapshots.", "min", "neither"),
+    "train/sec_per_kimg": ("Time of the steps per thousand images, without snapshots.", "s", "lower"),
     "train/peak_memory_gb": (
-        "Peak memory, snapshots included, of the GPU's tensors, or of this process on a CPU.", "GiB", "lower"
+        "Peak memory, including snapshots, of the GPU's tensors, or of this process on a CPU.", "GiB", "lower"
     ),
 }  # fmt: skip
 
 
 def costs(module: TrainingModule, peak_mib: float | None, *, protocol: dict[str, Any]) -> dict[str, Any]:
-    """What a training took, as `Tracker.summary` takes it: images, time, memory."""
+    """The cost of a training, for `Tracker.summary`: images, time, memory."""
     from wplus.core.metric_result import MetricResult
 
     kimg, seconds = module.images_seen / 1000, module.seconds
@@ -104,7 +104,7 @@ def costs(module: TrainingModule, peak_mib: float | None, *, protocol: dict[str,
 
 
 def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
-    """What configs/training decides, made ready: module, data, view and hyper-parameters."""
+    """Build the chosen training of configs/training: module, data, view and hyper-parameters."""
     from wplus.probes import ProbeRunner
     from wplus.training.transfer import Transfer
 
@@ -124,7 +124,7 @@ def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
 
 
 def check_domains(cfg: dict[str, Any]) -> None:
-    """UserError, before anything is drawn or read, for a translator's training on one set of images."""
+    """Raise UserError, before anything is drawn or read, if a translator would be trained on a single set of images."""
     model = cfg["training"]["_target_"].rpartition(".")[2].removesuffix("_training")
     if model in TRANSLATORS:
         from hydra.utils import get_object
@@ -135,15 +135,15 @@ def check_domains(cfg: dict[str, Any]) -> None:
 
 
 def image_place(training: Training, runtime: Runtime) -> Place:
-    """Where the images of a training lie while it goes on."""
+    """Where the images are kept during training."""
     from wplus.data.on_device import place_of
 
-    sets = [getattr(training.data, "a", None), training.data]  # of two domains both
+    sets = [getattr(training.data, "a", None), training.data]  # both domains, if there are two
     return place_of([images for images in sets if images is not None], runtime.device, runtime.images)
 
 
 def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[str, Any]:
-    """What the configuration leaves open beside the hyper-parameters, by key."""
+    """Values besides the hyper-parameters that the configuration leaves undetermined, by key."""
     import torch
 
     module = training.module
@@ -161,9 +161,9 @@ def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[s
 
 
 def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Tracker) -> None:
-    """The data, the networks that it starts from, and every number that was derived with the reason for it.
+    """Record the data, the initial networks, and every derived setting with the reason for it.
 
-    The numbers stand in `SETTINGS`, the terminal shows one line.
+    The settings are written to `SETTINGS`; the terminal shows one line.
     """
     from wplus.core.files import atomic_write
     from wplus.training.hparams import explain, summary
@@ -182,7 +182,7 @@ def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, f
 
 
 def sizes(training: Training) -> str:
-    """What is trained, in a few words: `stylegan2 (generator 1.04 M, discriminator 0.98 M parameters)`."""
+    """A short description of what is trained: `stylegan2 (generator 1.04 M, discriminator 0.98 M parameters)`."""
     found = training.module.exported
     family = type(next(iter(found.values()))).__module__.rpartition(".")[2]
     counts = {role: sum(parameter.numel() for parameter in net.parameters()) / 1e6 for role, net in found.items()}
@@ -193,7 +193,7 @@ def run_training(
     cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, place: Place, folder: Path,
     tracker: Tracker, best: Best,
 ) -> int | None:  # fmt: skip
-    """Train up to the end of the schedule, from where the folder's checkpoints are; the signal that ended it before."""
+    """Train to the end of the schedule, resuming from the folder's checkpoints; returns the signal that stopped it."""
     from wplus.training.best import Headline
     from wplus.training.loop import fit
     from wplus.training.snapshot import Exporter
@@ -214,24 +214,24 @@ def run_training(
 
 
 def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -> Any:
-    """The images of a split; a generator's `resolution` stands where the configuration has none, and no other."""
+    """The images of a split; a generator's `resolution` is the default, and no other is allowed."""
     if resolution is not None and node.get("resolution") not in (None, resolution):
         from wplus.errors import UserError
 
         raise UserError(
-            f"data.resolution={node['resolution']} is not that of the generator, {resolution}; leave it out."
+            f"data.resolution={node['resolution']} differs from the generator's, {resolution}; leave it out."
         )
     return build(node, split=split, **({} if resolution is None else {"resolution": resolution}))
 
 
 def open_tracker(cfg: dict[str, Any], folder: Path, job_type: str = "train") -> Any:
-    """The record of this run; only the first of several processes keeps one."""
+    """Open the tracker of this run; only the first of several processes has one."""
     return build(cfg["tracking"], output_dir=folder, job_type=job_type, **record_fields(cfg))
 
 
 @entry_point
 def classifier(cfg: dict[str, Any]) -> float:
-    """Train a classifier of attributes into classifier.safetensors. Returns the mean accuracy over factors."""
+    """Train an attribute classifier and write classifier.safetensors. Returns the mean accuracy over factors."""
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
     from wplus.pretrained.attribute_classifier import check_name, save_classifier

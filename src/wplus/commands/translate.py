@@ -1,4 +1,4 @@
-"""Images of one domain to images of another."""
+"""Translation of images from one domain to another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READING = ("num_images", "fit", "resize", "boxes", "bad_files")
 
 @entry_point
 def translate(cfg: dict[str, Any]) -> float:
-    """Translate a folder of images, pix2pix' or CycleGAN's way; the same command continues. Returns the first score."""
+    """Translate images with pix2pix or CycleGAN; repeating the command continues. Returns the first score."""
     from wplus.checkpoint import load
     from wplus.commands.common import tracking
     from wplus.core.files import ensure_folder
@@ -36,7 +36,7 @@ def translate(cfg: dict[str, Any]) -> float:
 
 
 def translation_of(cfg: Mapping[str, Any], models: Models, folder: Path) -> FolderTranslation:
-    """The translation of `input` into a folder, checked and not yet run."""
+    """Set up the translation of `input` into a folder, checked but not yet run."""
     from wplus.evaluation.translation import FolderTranslation, translator_of
     from wplus.evaluation.translation_scores import Judges
 
@@ -56,13 +56,13 @@ def translation_of(cfg: Mapping[str, Any], models: Models, folder: Path) -> Fold
 
 
 def resolution_of(cfg: Mapping[str, Any], models: Models) -> int:
-    """The side at which images are translated: as given, else that of the training, else 256 px, as published."""
+    """The resolution for translation: as given, else that of the training, else 256 px, as published."""
     trained = models.metadata.get("data", {}).get("resolution") if isinstance(models.metadata, dict) else None
     return cfg["resolution"] or trained or 256
 
 
 def images_and_truth(cfg: Mapping[str, Any], *, resolution: int, channels: tuple[int, int]) -> tuple[Any, Any]:
-    """`input`, and what it should become, where the data or a folder tell it; of `channels` before and after."""
+    """`input` and its ground truth, if the data or a folder provide it; `channels` are those before and after."""
     from wplus.data.domains import TwoDomains
     from wplus.data.user_images import HELD_OUT, user_images
 
@@ -85,7 +85,7 @@ def images_and_truth(cfg: Mapping[str, Any], *, resolution: int, channels: tuple
 
 
 def partner_of(images: ImageSet, truth: ImageSet, source: str) -> ImageSet:
-    """The images of `truth` that are called like the images, in their order; UserError where one is missing."""
+    """The images of `truth` with the same names as `images`, in their order; UserError if one is missing."""
     import torch
 
     from wplus.data.names import without_extension
@@ -94,6 +94,6 @@ def partner_of(images: ImageSet, truth: ImageSet, source: str) -> ImageSet:
     rows = {without_extension(name): row for row, name in enumerate(truth.names)}
     missing = [name for name in images.names if without_extension(name) not in rows]
     if missing:
-        raise UserError(f"{len(missing)} image(s) have no counterpart of their name in '{source}', the first is "
+        raise UserError(f"{len(missing)} image(s) have no counterpart of the same name in '{source}', the first is "
                         f"'{missing[0]}'.")  # fmt: skip
     return truth.subset(torch.tensor([rows[without_extension(name)] for name in images.names]))
