@@ -46,7 +46,7 @@ def test_what_does_not_fit_at_all_is_named(tmp_path, monkeypatch):
         media.add(picture(tmp_path / f"{index}.png", hue=index / 8, size=(256, 256), noise=True))
     media.embed()
     assert 0 < len(media.sources) < 8
-    assert f"{8 - len(media.sources)} picture(s) are not in this page" in media.notes[-1]
+    assert f"{8 - len(media.sources)} picture(s) are left out" in media.notes[-1]
 
 
 def test_a_film_that_is_too_large_shrinks_or_is_named(tmp_path, monkeypatch):
@@ -59,7 +59,7 @@ def test_a_film_that_is_too_large_shrinks_or_is_named(tmp_path, monkeypatch):
         assert len(media.sources) == num_shown
         assert sum(len(source) for source in media.sources.values()) * 3 / 4 <= limit * 1e6 + 40
     assert name not in media.sources
-    assert "1 film(s) are not in this page" in media.notes[-1]
+    assert "1 video(s) are left out" in media.notes[-1]
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture"])

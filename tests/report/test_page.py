@@ -161,7 +161,7 @@ def test_several_data_sets_are_compared_on_the_page(tmp_path):
     assert method == "method=new"
     assert re.fullmatch(r"\+1 \(\+0\.9\d+ to \+1\.0\d+\); better with 1\.00 \[2 sets\]", words)
     write_training(tmp_path / "train", {"training.hparams.gamma": 0.5, "seed": 0})
-    with pytest.raises(UserError, match="are of one command, and these are runs of train and invert"):
+    with pytest.raises(UserError, match="are for one command; these are runs of train and invert"):
         context([tmp_path], asked)
 
 

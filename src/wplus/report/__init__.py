@@ -1,1 +1,1 @@
-"""One page about a run, a demo, a sweep or any folders of runs: self-contained, from disk, without a network."""
+"""HTML reports about a run, a demo, a sweep or any folders of runs: one self-contained page, made from disk."""

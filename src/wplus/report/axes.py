@@ -1,4 +1,4 @@
-"""The axes of charts from the values that a sweep gave a key: numbers, logarithmic where swept so, or choices."""
+"""Chart axes derived from a key's values in a sweep: linear or logarithmic numbers, or choices."""
 
 import itertools
 import math
@@ -7,15 +7,15 @@ from typing import Any
 
 from wplus.sweeps.members import short_key, short_value
 
-_LOG_RATIO = 10  # two values that are so far apart were not swept evenly
+_LOG_RATIO = 10  # two values with at least this ratio were not spaced evenly
 
 
 def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = (), is_log: bool = False) -> dict[str, Any]:
-    """An axis for a key with one value per row; choices stand in the `order` of their first mention. `is_log`: numbers
-    were looked for by factors, as a search does, whatever they look like.
+    """An axis for a key with one value per row; choices are in `order`, then in order of appearance. `is_log` marks
+    numbers that a search sampled logarithmically, whatever their spacing.
 
-    `kind` is "number", "log" or "choice"; `ticks` are the distinct values in order, as text, and `at` says for each row
-    where it stands: the number itself, or the index of its tick.
+    `kind` is "number", "log" or "choice"; `ticks` are the distinct values in order, as text, and `at` is each row's
+    position: the number itself, or the index of its tick.
     """
     texts = [short_value(value) for value in values]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -31,8 +31,8 @@ def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = (), is_log: 
 
 
 def scale(numbers: Sequence[float]) -> str:
-    """How distinct, sorted numbers were swept: "number" (evenly), "log" (by factors), or "choice" for 0 and factors,
-    for which no axis but that of even places will do."""
+    """How distinct, sorted numbers are spaced: "number" (evenly), "log" (by factors), or "choice" for 0 and factors,
+    which only fit an axis with equidistant positions."""
     positive = [number for number in numbers if number > 0]
     if not _is_geometric(positive):
         return "number"
@@ -50,13 +50,13 @@ def _is_geometric(numbers: Sequence[float]) -> bool:
 
 
 def _unevenness(numbers: Sequence[float]) -> float:
-    """Coefficient of variation of the steps."""
+    """Coefficient of variation of the steps between numbers."""
     steps = [after - before for before, after in itertools.pairwise(numbers)]
     mean = sum(steps) / len(steps)
     return math.sqrt(sum((step - mean) ** 2 for step in steps) / len(steps)) / mean
 
 
 def _texts_of(numbers: Sequence[float]) -> dict[float, str]:
-    """To four digits, where all stay different."""
+    """The numbers as text with four digits, if they remain distinct."""
     found = {number: f"{number:.4g}" for number in numbers}
     return found if len(set(found.values())) == len(numbers) else {number: f"{number:g}" for number in numbers}

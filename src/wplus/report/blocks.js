@@ -1,4 +1,4 @@
-// A table at work: it sorts, filters, hides columns, takes a baseline and a brush; its figures follow.
+// An interactive table: sorts, filters, hides columns, has a baseline and a brush; its figures follow.
 "use strict";
 
 /** Row -> colour, and what to say of it; by configuration, or by the values of one key. */

@@ -1,6 +1,6 @@
-"""Tables as the page holds them: rows (configurations of a sweep, methods of a comparison) by numbers, as plain data.
+"""The page's tables as plain data: rows (configurations of a sweep, methods of a comparison) by metrics.
 
-A block is what the script sorts, filters and draws, and what the page shows where no script runs.
+A block is sorted, filtered and drawn by the script, and shown as it is without scripts.
 """
 
 import json
@@ -20,15 +20,15 @@ from wplus.sweeps.sections import findings, first_numbers, notes
 from wplus.sweeps.table import Cell, SweepTable, sweep_table
 
 MAX_COMPARISONS = 800
-"""So many tests are made so that any row can be the baseline; with more the named baseline alone has tests."""
+"""Limit on the number of tests for letting every row be the baseline; beyond it only the named baseline has tests."""
 
 Entry = Mapping[str, Any]
-"""What `MetricResult.entry()` gives, as it was read back: `value` and perhaps the rest."""
+"""The output of `MetricResult.entry()` as read from disk: `value`, and optionally the rest."""
 Tests = dict[str, dict[str, dict[str, Any]]]
 
 
 def part_block(part: Part, name: str, asked: Asked) -> dict[str, Any]:
-    """The block of a part's runs; `name` tells blocks of a page apart."""
+    """The block of a part's runs; `name` identifies the block within a page."""
     table = _table(part, asked)
     groups, deciding = list(table.rows), [*([table.sort] if table.sort else []), *table.objectives]
     members = [_member(run, groups) for run in part.runs if run.group in table.rows]
@@ -50,7 +50,7 @@ def part_block(part: Part, name: str, asked: Asked) -> dict[str, Any]:
 
 
 def part_findings(part: Part, asked: Asked) -> dict[str, Any] | None:
-    """What a part's table finds beside its means, as `wplus sweep table` prints it: tables of text, and their notes."""
+    """A part's findings besides means, as printed by `wplus sweep table`: tables of text, and their notes."""
     members = part.table_members
     if members[0].status != "finished" or len(members) < 2:
         return None
@@ -64,7 +64,7 @@ def part_findings(part: Part, asked: Asked) -> dict[str, Any] | None:
 
 
 def method_block(run: PageRun, key: str, name: str) -> dict[str, Any]:
-    """The block of methods that a run tracked side by side as `key`, paired by item with the baseline of that run."""
+    """The block of the methods that a run compared under `key`, paired by item with that run's baseline."""
     methods: Mapping[str, Mapping[str, Entry]] = run.result["methods"][key]
     names = dict.fromkeys(number for values in methods.values() for number in values)
     first = {number: next(values[number] for values in methods.values() if number in values) for number in names}
@@ -90,14 +90,14 @@ def method_block(run: PageRun, key: str, name: str) -> dict[str, Any]:
 
 
 def short(name: str) -> str:
-    """The part of a name behind its last slash."""
+    """The part of a name after its last slash."""
     return name.rsplit("/", 1)[-1]
 
 
 def _table(part: Part, asked: Asked) -> SweepTable:
-    """Every number that judges is tested; with several data sets every configuration stands for itself."""
+    """A part's table; every metric with a direction is tested. With several data sets, configurations are separate."""
     members = part.table_members
-    if members[0].status != "finished":  # none has: what there is so far
+    if members[0].status != "finished":  # none has finished: show what there is so far
         members = [replace(member, status="finished") for member in members]
     has_sets = bool(asked.across) or any(spec.across for spec in part.specs)
     specs = [replace(spec, margin=None, across=(), baseline={} if has_sets else spec.baseline) for spec in part.specs]
@@ -108,7 +108,7 @@ def _table(part: Part, asked: Asked) -> SweepTable:
 
 
 def _axis(table: SweepTable, key: str, *, is_log: bool) -> dict[str, Any]:
-    """Choices in the order of the runs, which is that of the sweep."""
+    """The axis of a key, with choices in the order of the runs, which is the sweep's."""
     swept = [settings.get(key) for settings in table.settings.values()]
     return axis(key, [table.settings[group].get(key) for group in table.rows], order=swept, is_log=is_log)
 
@@ -143,7 +143,7 @@ def _cells(part: Part, table: SweepTable, group: str) -> dict[str, dict[str, Any
 
 
 def _cell(cell: Cell, name: str, runs: Sequence[PageRun]) -> dict[str, Any]:
-    """Mean, interval and what it is over, and the points, seed by seed."""
+    """Mean, interval with its unit of resampling, and the value of each seed."""
     points = [[seed, value] for seed, value in cell.points.items()]
     bounds = cell.mean.interval
     over = "seeds"
@@ -159,7 +159,7 @@ def _cell_of(entry: Entry) -> dict[str, Any]:
 
 
 def _all_tests(part: Part, table: SweepTable) -> Tests:
-    """Baseline -> row -> number -> difference; for every row as the baseline, where these are not too many."""
+    """Baseline -> row -> metric -> difference, with every row as the baseline unless there are too many."""
     num = len(table.rows) * (len(table.rows) - 1) * len(table.numbers)
     if num > MAX_COMPARISONS:
         return {} if table.baseline is None else {table.baseline: _tests(table)}
@@ -177,7 +177,7 @@ def _test(test: Paired) -> dict[str, Any]:
 
 
 def _paired(run: PageRun, key: str, methods: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
-    """The baseline of the table `<key>_paired` (`wplus.core.tables.PAIRED_CELLS`), and its differences by method."""
+    """The baseline of the table `<key>_paired` (`wplus.core.tables.PAIRED_CELLS`), and each method's differences."""
     found = list(_paired_rows(run.folder, next(iter(run.result.get("files", {}).get(f"{key}_paired", ())), None)))
     compared = {row["method"] for row in found}
     baseline = next((method for method in methods if method not in compared), None) if found else None

@@ -1,5 +1,5 @@
-// What plotly is asked to draw: pure functions from a block and a view to { data, layout }.
-// A block is what wplus/report/blocks.py makes. A view: { rows, members, number, colours, theme }, where rows and
+// Input for plotly: pure functions from a block and a view to { data, layout }.
+// A block is made by wplus/report/blocks.py. A view: { rows, members, number, colours, theme }, where rows and
 // members are the indices that are shown and colours has { of: row -> colour, legend: [[label, colour]] }.
 "use strict";
 
@@ -170,7 +170,7 @@ function linesOf(block) {
 /** The rows of which a line lies within all brushed ranges; ranges: per dimension null, [low, high] or a list of them. */
 function brushedRows(block, dimensions, ranges) {
   const lines = linesOf(block);
-  const slack = ([a, b]) => 1e-9 * Math.max(Math.abs(a), Math.abs(b)); // plotly's ends come out a last digit short
+  const slack = ([a, b]) => 1e-9 * Math.max(Math.abs(a), Math.abs(b)); // plotly rounds the ends of its ranges
   const isIn = (value, range) => (Array.isArray(range[0]) ? range : [range])
     .some((ends) => value >= ends[0] - slack(ends) && value <= ends[1] + slack(ends));
   const valueOf = (line, dimension) => (dimension.key === undefined ? line.values[dimension.number] ?? null

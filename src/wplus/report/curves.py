@@ -1,4 +1,4 @@
-"""Curves of runs: every scalar over kimg, and the terms of an inversion over its evaluations of the generator."""
+"""Curves of runs: scalars over kimg, and the loss terms of inversions over evaluations of the generator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from safetensors.numpy import load_file
 from wplus.report.runs import PageRun, Part
 from wplus.tracking.tracker import KIMG
 
-MAX_POINTS = 240  # of a curve
-ALL_POINTS = 200_000  # of a part; with many runs every curve has fewer
+MAX_POINTS = 240  # points per curve
+ALL_POINTS = 200_000  # points per part; with many runs every curve gets fewer
 MIN_POINTS = 24
 EVALUATIONS = "evaluations of the generator"
 _TINY = float(np.finfo(np.float32).tiny)
 
 Points = np.ndarray
-"""(N, 2): where on the axis, and the value."""
+"""(N, 2): position on the axis, value."""
 
-# Curves that share a chart in the page of one run: a title, and the names that it takes.
+# Curves that share a chart in the page of a single run: title -> matching names.
 _TOGETHER: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "losses": ("train/", "/loss"),
     "mean logits: the two drift apart when the discriminator wins": ("train/logits/", ("/real", "/fake")),
@@ -28,14 +28,14 @@ _TOGETHER: dict[str, tuple[str, str | tuple[str, ...]]] = {
     "penalties": ("train/", "/penalty"),
     "shares of logits above zero, minus the shares below": ("train/logits/", "_sign"),
 }
-# What is shown open, in this order; others fold away.
+# Charts shown expanded, in this order; others are collapsed.
 _FIRST = ("val/", "train/generator/loss", "losses", "mean logits", "loss", "l2", "perceptual", "train/")
 
 
 def curve_charts(part: Part) -> list[dict[str, Any]]:
-    """The charts of a part: title, axis, what each curve means, and per run its points, thinned to what a screen shows.
+    """The charts of a part: title, axis, meaning of each curve, and points of each run, thinned for display.
 
-    With several runs every scalar has a chart; the scalars of one run that belong together share one.
+    With several runs every scalar has its own chart; with a single run, related scalars share one.
     """
     runs = {run.label: _series(run) for run in part.runs}
     names = dict.fromkeys(name for series in runs.values() for name in series)
@@ -56,7 +56,7 @@ def curve_charts(part: Part) -> list[dict[str, Any]]:
 
 
 def thinned(points: Points, most: int) -> Points:
-    """At most `most` points: means of neighbours; a group with a value that is not finite is a gap."""
+    """Reduce to at most `most` points by averaging neighbours; groups with non-finite values become gaps."""
     values = np.where(np.isfinite(points), points, np.nan)
     if len(values) <= most:
         return values
@@ -74,10 +74,10 @@ def _series(run: PageRun) -> dict[str, Points]:
 
 
 def convergence(folder: Path) -> Iterator[tuple[str, Points]]:
-    """Term -> its geometric mean over the images of a folder of inversions, evaluation by evaluation.
+    """Loss term -> its geometric mean over the images of an inversion folder, at each evaluation.
 
-    Reads history/NAME.safetensors, term -> (steps,), as `wplus.inversion.folder` lays them down; an image that needed
-    fewer evaluations keeps its last value.
+    Reads history/NAME.safetensors, term -> (steps,), as written by `wplus.inversion.folder`; images with fewer
+    evaluations keep their last value.
     """
     histories = [history for path in sorted((folder / "history").rglob("*.safetensors"))
                  if (history := _history(path))]  # fmt: skip
@@ -103,7 +103,7 @@ def _line(run: PageRun, name: str, points: Points, most: int) -> dict[str, Any]:
 
 
 def _rounded(values: np.ndarray) -> list[float | None]:
-    """Five significant digits: pages of many runs are made of these."""
+    """Round to five significant digits, to limit the page's size."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
 
 

@@ -1,4 +1,4 @@
-// The page's document: elements, colours of the style sheet, and figures that are drawn when they come into sight.
+// The page's document: elements, colours of the style sheet, and figures that are drawn when they become visible.
 "use strict";
 
 const CONTENT = JSON.parse(document.getElementById("content").textContent);
@@ -17,7 +17,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// Colours: the style sheet knows dark from light.
+// Colours: the style sheet distinguishes dark from light.
 
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
@@ -29,7 +29,7 @@ function readTheme() {
 
 let theme = readTheme();
 
-// Figures are drawn when they come into sight, and again when what they show has changed.
+// Figures are drawn when they become visible, and again when their content changes.
 
 const drawers = new Map();
 const inSight = new IntersectionObserver((entries) => entries.forEach((entry) => {
@@ -43,7 +43,7 @@ function addFigure(target, draw) {
   inSight.observe(target);
 }
 
-// One a frame, so that the page scrolls on meanwhile; what has been scrolled past by then is left for later.
+// One per frame, so that scrolling stays smooth; figures scrolled out of view are left for later.
 const waiting = new Set();
 
 function drawIfStale(target) {

@@ -1,4 +1,4 @@
-"""Picture grids: a row for every image, a column for every run; films and the pictures of a training play in step."""
+"""Picture grids: a row per image, a column per run; videos and a training's pictures play in sync."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,32 +10,32 @@ from wplus.report.media import Media
 from wplus.report.runs import PageRun, Part
 from wplus.tracking.tracker import KIMG
 
-MAX_IMAGES = 16  # rows of one grid
-MAX_FRAMES = 12  # of the pictures that a training logged under one name
-# What the page draws itself, so that runs can be compared.
+MAX_IMAGES = 16  # rows per grid
+MAX_FRAMES = 12  # frames of the pictures that a training logged under one name
+# Left out because the page draws these itself, so that runs can be compared.
 _DRAWN_HERE = ("invert/grid", "invert/convergence")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture, or a film, at one time."""
+    """A picture or video at one time."""
 
     name: str
-    """In `Media`."""
+    """Name in `Media`."""
     caption: str
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """What a run has in a row; several frames are a film that is played picture by picture."""
+    """A run's entry in a row; several frames are played as an animation."""
 
     kind: str
-    """image or video."""
+    """"image" or "video"."""
     frames: Sequence[Frame]
     note: str = ""
     """All scores of this image."""
     score: str = ""
-    """The one that decides, below the picture."""
+    """The objective's score, shown below the picture."""
 
 
 @dataclass
@@ -45,22 +45,22 @@ class Grid:
     title: str
     columns: list[str]
     groups: list[str | None]
-    """The configuration of each column; None for what all have in common."""
+    """The configuration of each column; None for a column shared by all."""
     rows: dict[str, list[GridCell | None]] = field(default_factory=dict)
     left_out: int = 0
-    """Rows that are not shown."""
+    """Number of rows not shown."""
     size: int = 128
-    """Of a column, in pixels, to begin with."""
+    """Initial width of a column in pixels."""
 
     @property
     def has_film(self) -> bool:
-        """Whether there is anything to play."""
+        """Whether the grid has anything to play."""
         cells = [cell for row in self.rows.values() for cell in row if cell is not None]
         return any(cell.kind == "video" or len(cell.frames) > 1 for cell in cells)
 
 
 def grids(part: Part, media: Media) -> list[Grid]:
-    """The tables of pictures that the runs tracked (images and their inversions), then what else was logged."""
+    """Grids of the picture tables that the runs tracked (images and inversions), then of everything else logged."""
     tables = {key: _table_grid(key, part, media) for key in _picture_tables(part.runs)}
     found = [grid for grid in tables.values() if grid.rows]
     logged = _logged_grid(part.runs, media, without=_DRAWN_HERE if found else ())
@@ -77,7 +77,7 @@ def _picture_tables(runs: Sequence[PageRun]) -> list[str]:
 
 
 def _table_grid(key: str, part: Part, media: Media) -> Grid:
-    """A column whose pictures are the same in all runs (a target) stands once, in front."""
+    """The grid of a picture table; a column that is the same in all runs (a target) is shown once, in front."""
     runs, score = part.runs, short(part.objective or "")
     found = {run.label: {_title(row): row for row in _rows(run, key)} for run in runs}
     names = list(dict.fromkeys(name for rows in found.values() for name in rows))
@@ -126,7 +126,7 @@ def _table_cell(run: PageRun, row: Mapping[str, Any] | None, column: str, media:
 
 
 def _shared(columns: Sequence[Sequence[GridCell | None]]) -> list[GridCell | None] | None:
-    """The one column that all are, cells that a run lacks aside; None where they differ."""
+    """The common column if all are equal, ignoring missing cells; None if they differ."""
     merged: list[GridCell | None] = []
     for cells in zip(*columns, strict=True):
         present = [cell for cell in cells if cell is not None]
@@ -148,7 +148,7 @@ def _add(grid: Grid, label: str, group: str | None, cells: Iterable[GridCell | N
 
 
 def _logged_grid(runs: Sequence[PageRun], media: Media, *, without: Sequence[str]) -> Grid:
-    """A row for every name; what a training logged there again and again is a film of it."""
+    """A row for every name; pictures that a training logged repeatedly are frames of an animation."""
     logged = {run.label: _logged(run) for run in runs}
     names = dict.fromkeys(key for files in logged.values() for key in files if key not in without)
     size = 480 if len(runs) == 1 else 256
@@ -161,7 +161,7 @@ def _logged_grid(runs: Sequence[PageRun], media: Media, *, without: Sequence[str
 
 
 def _logged(run: PageRun) -> dict[str, list[tuple[str, str]]]:
-    """Key -> (file, caption) in order; a method's or table's own are not among them."""
+    """Key -> (file, caption) in order, without those of methods and tables."""
     found: dict[str, list[tuple[str, str]]] = {}
     for row in run.rows:
         for key, entry in row.items():
@@ -183,7 +183,7 @@ def _logged_cell(run: PageRun, files: Sequence[tuple[str, str]], media: Media) -
 
 
 def _evenly(files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """At most `MAX_FRAMES`, the first and the last among them."""
+    """At most `MAX_FRAMES`, evenly spaced, including the first and the last."""
     if len(files) <= MAX_FRAMES:
         return list(files)
     return [files[round(index * (len(files) - 1) / (MAX_FRAMES - 1))] for index in range(MAX_FRAMES)]

@@ -1,4 +1,4 @@
-"""Pictures and films inside a page: shrunk as far as its size demands, each told once, what is left out is named."""
+"""Pictures and videos embedded in a page: shrunk to fit its size limit, each stored once, with notes on omissions."""
 
 import base64
 import hashlib
@@ -16,31 +16,31 @@ from PIL import Image
 from wplus.errors import UserError
 
 PICTURES_MB, FILMS_MB = 9.0, 4.5
-"""Of files in one page; as text they are a third larger, which leaves 7 of 25 MB for the script and the numbers."""
-SIDES = (1280, 960, 720, 512, 384, 256, 192, 128, 96, 64)  # pictures are no larger than a square of these
+"""Limit on the embedded files of a page; base64 adds a third, which leaves 7 of 25 MB for the script and the data."""
+SIDES = (1280, 960, 720, 512, 384, 256, 192, 128, 96, 64)  # sides of squares that limit the pictures' size
 MAX_FILMS = 24
-_EXACT_PX = 128  # longer sides are compressed with losses
-_SAMPLE = 24  # pictures from which the size of all is told
+_EXACT_PX = 128  # larger pictures are compressed lossily
+_SAMPLE = 24  # number of pictures for estimating the total size
 _QUALITY = 82
 _FILM_SIDE, _FILM_CRF = 320, 32
 
 
 @dataclass
 class Media:
-    """Collects files by name; `embed` then makes data URIs of them within the limits of a page."""
+    """Collects files by name; `embed` then turns them into data URIs within the page's size limits."""
 
     pictures: dict[str, Path] = field(default_factory=dict)
     films: dict[str, Path] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
-    """Name -> data URI, once embedded; a file that cannot be shown has none."""
+    """Name -> data URI, after `embed`; missing for files that cannot be shown."""
     exact: set[str] = field(default_factory=set)
-    """Small pictures, which are enlarged pixel by pixel."""
+    """Names of small pictures, which are enlarged without smoothing."""
     notes: list[str] = field(default_factory=list)
-    """What is not shown as it is, and why."""
+    """Notes on what is left out or reduced, and why."""
     _told: set[str] = field(default_factory=set)
 
     def add(self, path: Path) -> str | None:
-        """The name of a file's content, the same for equal files; None where it is neither picture nor film."""
+        """Add a file; returns the name of its content, equal for equal files, or None if it is no picture or video."""
         form = mimetypes.guess_type(path.name)[0] or ""
         kinds = {"image": self.pictures, "video": self.films}
         kind = form.partition("/")[0]
@@ -51,7 +51,7 @@ class Media:
         return name
 
     def once(self, name: str) -> str:
-        """The data URI the first time that it is asked for, and nothing later: the page has it then."""
+        """The data URI on the first request, and an empty string later, when the page already contains it."""
         if name in self._told:
             return ""
         self._told.add(name)
@@ -83,8 +83,8 @@ class Media:
         share = limit / max(1, len(shown))
         found = {name: _film(path, share) for name, path in shown.items()}
         if len(shown) < len(self.films):
-            self.notes.append(f"The first {MAX_FILMS} of {len(self.films)} films are shown.")
-        self._take(found, limit, "film")
+            self.notes.append(f"The first {MAX_FILMS} of {len(self.films)} videos are shown.")
+        self._take(found, limit, "video")
 
     def _take(self, found: dict[str, tuple[str, bytes]], limit: float, noun: str) -> None:
         spent, missing = 0, 0
@@ -95,13 +95,13 @@ class Media:
             else:
                 self.sources[name] = f"data:{form};base64,{base64.b64encode(content).decode()}"
         if missing:
-            self.notes.append(f"{missing} {noun}(s) are not in this page, for its size; they lie in the runs' folders.")
+            self.notes.append(f"{missing} {noun}(s) are left out to limit the page's size; see the runs' folders.")
 
 
 def encoded(path: Path, side: int) -> tuple[str, bytes]:
-    """Form and content of a picture with no more pixels than a square of `side`; nothing for one that cannot be read.
+    """MIME type and content of a picture with at most as many pixels as a square of `side`; empty if unreadable.
 
-    Small ones are kept exact, animations as they are.
+    Small pictures are kept lossless, animations unchanged.
     """
     try:
         with Image.open(path) as image:
@@ -121,13 +121,13 @@ def encoded(path: Path, side: int) -> tuple[str, bytes]:
 
 
 def _sides(largest: int) -> list[int]:
-    """The first that leaves a picture of so many pixels as it is, and those that are smaller."""
+    """The first side that leaves a picture of this many pixels unchanged, and all smaller ones."""
     smaller = [side for side in SIDES if side**2 < largest]
     return [*SIDES[: len(SIDES) - len(smaller)][-1:], *smaller]
 
 
 def _pixels(path: Path) -> tuple[int, int]:
-    """Width and height; nothing for a file that cannot be read."""
+    """Width and height; zeros for a file that cannot be read."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -136,7 +136,7 @@ def _pixels(path: Path) -> tuple[int, int]:
 
 
 def is_small(path: Path) -> bool:
-    """Whether a picture is kept exact."""
+    """Whether a picture is kept lossless."""
     return 0 < max(_pixels(path)) <= _EXACT_PX
 
 
@@ -145,7 +145,7 @@ def _size(paths: Iterable[Path], side: int) -> int:
 
 
 def _film(path: Path, share: float) -> tuple[str, bytes]:
-    """A film as it is, or where it is larger than its share smaller; nothing where that does not help."""
+    """A video unchanged or, if it exceeds its share, reduced; empty if that does not suffice."""
     form = mimetypes.guess_type(path.name)[0] or "video/mp4"
     if path.stat().st_size <= share:
         return form, path.read_bytes()
@@ -154,7 +154,7 @@ def _film(path: Path, share: float) -> tuple[str, bytes]:
 
 
 def _smaller(path: Path) -> bytes:
-    from wplus.core.video import find_ffmpeg  # brings torch, which other pages do not need
+    from wplus.core.video import find_ffmpeg  # imports torch, which other pages do not need
 
     try:
         ffmpeg = find_ffmpeg()

@@ -1,4 +1,4 @@
-"""The words beside a page's tables: meanings, protocols, settings, messages, the machine."""
+"""The notes beside a page's tables: meanings, protocols, settings, messages, the machine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ from wplus.report.runs import PageRun, Part
 from wplus.sweeps.labels import value_text
 from wplus.tracking.tracker import DERIVED
 
-_MOST = 4  # different texts of one line that are spelt out
+_MOST = 4  # number of different values spelt out in one line
 _MAX_MESSAGES = 24
 
 
 def meanings(part: Part, block: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for every number of a block: what it means, and its protocol line by line."""
+    """A row for every metric of a block: its meaning, and its protocol line by line."""
     rows = []
     for number in block["numbers"]:
         entries = {
@@ -23,7 +23,7 @@ def meanings(part: Part, block: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def derived_settings(part: Part) -> list[dict[str, str]]:
-    """Settings that follow from others, with the reason; of several runs every value that occurred."""
+    """Settings derived from others, with the reason; for several runs, every value that occurred."""
     found: dict[str, dict[str, dict[str, None]]] = {}
     for run in part.runs:
         for name, entry in run.member.values.items():
@@ -39,14 +39,14 @@ def derived_settings(part: Part) -> list[dict[str, str]]:
 
 
 def common_settings(part: Part) -> list[tuple[str, str]]:
-    """The configuration as far as it is the same in all runs of a part."""
+    """The settings that are the same in all runs of a part."""
     first, *others = [run.member.asked for run in part.runs]
     return [(key, value_text(value)) for key, value in first.items()
             if all(other.get(key) == value for other in others)]  # fmt: skip
 
 
 def run_notes(part: Part) -> list[dict[str, str]]:
-    """What was said of the runs; of many only warnings, and not more than a page takes."""
+    """Messages about the runs; with several runs only warnings, limited in number."""
     is_alone = len(part.runs) == 1
     said = [{**message, "label": "" if is_alone else run.label} for run in part.runs for message in run.messages
             if is_alone or message.get("level") != "info"]  # fmt: skip
@@ -54,7 +54,7 @@ def run_notes(part: Part) -> list[dict[str, str]]:
 
 
 def environment(runs: Iterable[PageRun]) -> dict[str, dict[str, str]]:
-    """Machine, code and versions; where runs differ, all that occurred."""
+    """Machine, code and versions; all values that occurred if runs differ."""
     found: dict[str, dict[str, dict[str, None]]] = {}
     for run in runs:
         for section in ("device", "git", "versions"):
@@ -64,7 +64,7 @@ def environment(runs: Iterable[PageRun]) -> dict[str, dict[str, str]]:
 
 
 def duration(seconds: float | None) -> str:
-    """Minutes and seconds."""
+    """Format as minutes and seconds."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
@@ -72,7 +72,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _protocol(entries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What is equal in all runs once; else the values that occurred."""
+    """Merge protocols: equal values once, else all that occurred."""
     protocols = [
         dict(_flat(entry["protocol"])) for entry in entries.values() if isinstance(entry.get("protocol"), Mapping)
     ]
@@ -81,7 +81,7 @@ def _protocol(entries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]
 
 
 def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested mappings as `a.b` -> text."""
+    """Flatten nested mappings to `a.b` -> text."""
     for name, value in protocol.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -90,7 +90,7 @@ def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def digits(value: object) -> str:
-    """Four significant digits of a float; anything else as it is."""
+    """Format floats with four significant digits, and anything else as it is."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

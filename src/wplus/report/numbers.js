@@ -1,4 +1,4 @@
-// What the page computes: filters, orders, smoothing, bands, fronts. No document, no state; tests run it by itself.
+// The page's computations: filters, orders, smoothing, bands, fronts. No document, no state; tests run it on its own.
 "use strict";
 
 /** Four significant digits, as the tables have them; a sign in front where `signed`. */

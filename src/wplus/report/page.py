@@ -1,4 +1,4 @@
-"""Write the page: gather what it tells, embed pictures and script, and fill the template."""
+"""Write the page: collect its content, embed pictures and script, and render the template."""
 
 import json
 import time
@@ -24,19 +24,19 @@ from wplus.report.words import dressed
 from wplus.sweeps.answer import Asked
 
 SCRIPTS = ("numbers.js", "charts.js", "document.js", "blocks.js", "pictures.js", "start.js")
-_OPEN_CURVES = 4  # the others fold away
-_MAX_METHOD_RUNS = 8  # of a part, whose methods are shown
+_OPEN_CURVES = 4  # the others are collapsed
+_MAX_METHOD_RUNS = 8  # number of a part's runs whose methods are shown
 
 
 def write_report(
     folders: Sequence[str | Path] | str | Path, output: str | Path | None = None, asked: Asked | None = None
 ) -> Path:
-    """Write the page about runs, sweeps, or folders that hold runs, and return its path.
+    """Write a report about runs, sweeps, or folders that contain runs, and return its path.
 
     Args:
-        folders: one or several; UserError where there is no run.
+        folders: one or several; UserError if there is no run.
         output: the file; None: report.html in the folder, or here for several.
-        asked: what is tested, and against what; None: what the sweeps say. UserError for what there is not.
+        asked: which metrics to test, and against what; None: as set by the sweeps. UserError for unknown names.
     """
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     target = output or (Path(given[0]) / "report.html" if len(given) == 1 else Path("report.html"))
@@ -45,7 +45,7 @@ def write_report(
 
 
 def context(folders: Sequence[str | Path], asked: Asked | None = None) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """The template's variables."""
     subject = read_subject(folders)
     media, about = Media(), _about(folders)
     chosen = _asked_of(subject, asked or Asked())
@@ -72,7 +72,7 @@ def context(folders: Sequence[str | Path], asked: Asked | None = None) -> dict[s
 
 
 def rendered(values: dict[str, Any]) -> str:
-    """The page as HTML. All that users wrote is escaped, in the markup as in the data of the script."""
+    """Render the page as HTML. All user input is escaped, both in the markup and in the script's data."""
     loader = jinja2.PackageLoader("wplus.report", "")
     templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     templates.filters["digits"] = digits
@@ -91,7 +91,7 @@ def _own(name: str) -> str:
 
 
 def _script_json(content: object) -> str:
-    """JSON that ends no script element; what is not finite is missing."""
+    """JSON that is safe inside a script element; non-finite values become null."""
     text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -105,11 +105,11 @@ def _finite(value: Any) -> Any:
 
 
 def _asked_of(subject: Subject, asked: Asked) -> dict[str, Asked]:
-    """Part -> what is asked of it: of the parts that answer a sweep, or of the only one."""
+    """Part -> the question to answer: for the parts that answer a sweep, or for the only part."""
     answering = [part.name for part in subject.parts if part.sweeps] or [part.name for part in subject.parts]
     if asked != Asked() and len(answering) > 1 and not any(part.sweeps for part in subject.parts):
         told = " and ".join(answering)
-        raise UserError(f"--sort, --baseline, --margin and --across are of one command, and these are runs of {told}.")
+        raise UserError(f"--sort, --baseline, --margin and --across are for one command; these are runs of {told}.")
     return {part.name: asked if part.name in answering else Asked() for part in subject.parts}
 
 
@@ -156,8 +156,8 @@ def _methods(part: Part, name: str) -> Iterable[dict[str, Any]]:
 
 
 def _about(folders: Sequence[str | Path]) -> dict[str, Any]:
-    """What a folder's about.json tells of it that the runs cannot: `title`, `text` (paragraphs), `command`, and words
-    about parts by their command (`parts`)."""
+    """Read a folder's about.json, with information that the runs lack: `title`, `text` (paragraphs), `command`, and
+    descriptions of parts by command (`parts`)."""
     found: dict[str, Any] = {"title": "", "text": [], "command": "", "parts": {}}
     for path in (Path(folder) / "about.json" for folder in folders):
         try:
@@ -173,7 +173,7 @@ def _title(subject: Subject, folders: Sequence[str | Path]) -> str:
 
 
 def _counts(subject: Subject) -> list[tuple[str, int]]:
-    """How the jobs of sweeps, and runs that stand for themselves, stand."""
+    """Counts of the sweeps' jobs and of standalone runs, by state."""
     of_jobs = [job for states in subject.states.values() for job in states.values()]
     folders = {Path(job.run_dir).resolve() for job in of_jobs if job.run_dir}
     alone = [run.member.status for run in subject.runs if run.folder.resolve() not in folders]

@@ -1,7 +1,7 @@
-// Picture grids: zoom, one picture large with the keys to step on, films that play in step.
+// Picture grids: zoom, a viewer with keyboard navigation, videos that play in sync.
 "use strict";
 
-const FRAME_SECONDS = 0.5; // of a picture in a film made of pictures
+const FRAME_SECONDS = 0.5; // per picture of an animation
 
 function equipGrid(root, block) {
   const table = one("table", root);
@@ -18,7 +18,7 @@ function equipGrid(root, block) {
   if (one(".play", root)) new Film(root);
 }
 
-// A film is read when it comes into sight: a page may have many.
+// Videos are loaded when they become visible: a page may have many.
 const films = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
   target.preload = "auto";
   films.unobserve(target);

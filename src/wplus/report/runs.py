@@ -1,4 +1,4 @@
-"""The runs of a page, in parts by the command (or the stage of a sweep) that made them, and the jobs that were lost."""
+"""The runs of a page, grouped into parts by command (or stage of a sweep), and the jobs that were lost."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from wplus.tracking.local import MESSAGE, read_records, read_result
 from wplus.tracking.run_folder import TRACEBACK, read_json
 from wplus.tracking.tracker import KIMG
 
-# The order in which things are done; other commands follow, and a sweep's last stage, which answers, goes first.
+# The usual order of commands; others follow, and the stage that answers a sweep goes first.
 STORY = ("train", "encoder", "classifier", "invert", "compare", "directions", "edit", "interpolate", "evaluate")
 _TRACEBACK_LINES = 40
 _LOST = ("failed", "killed", "interrupted")
@@ -24,17 +24,17 @@ _LOST = ("failed", "killed", "interrupted")
 
 @dataclass(frozen=True)
 class PageRun:
-    """One run as the page tells it."""
+    """One run as shown on the page."""
 
     member: Member
     label: str
-    """What tells it from the others of its part, the seed included."""
+    """Label that distinguishes it from the other runs of its part, including the seed."""
     group: str
-    """The same without the seed: the row of the table that it belongs to."""
+    """The label without the seed: the row of the table that it belongs to."""
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The run's folder."""
         return self.member.folder
 
     @cached_property
@@ -49,13 +49,13 @@ class PageRun:
 
     @property
     def inputs(self) -> str:
-        """What it was made from."""
+        """The files that it was made from."""
         found = self.result.get("inputs", {}).items()
         return ", ".join(f"{entry.get('kind', '')} {Path(entry.get('file', '')).name or name}" for name, entry in found)
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """What was said of the run, in order: when, the sentence, how serious it is."""
+        """Messages about the run, in order: time, text, level."""
         said = [(row[MESSAGE], row.get(KIMG)) for row in self.rows if isinstance(row.get(MESSAGE), Mapping)]
         return [{**message, "at": "" if kimg is None else f"{float(kimg):g} kimg"} for message, kimg in said]
 
@@ -68,67 +68,67 @@ class Part:
     """The command, or the stage of a sweep."""
     runs: Sequence[PageRun]
     sweeps: Mapping[Path, Spec] = field(default_factory=dict)
-    """Folder -> sweep, of the sweeps that these runs answer."""
+    """Folder -> sweep, for the sweeps that these runs answer."""
 
     @property
     def specs(self) -> list[Spec]:
-        """Of its sweeps."""
+        """The specs of its sweeps."""
         return list(self.sweeps.values())
 
     @property
     def objective(self) -> str | None:
-        """The number that decides, where a sweep says so."""
+        """The objective, if a sweep has one."""
         return next((name for spec in self.specs for name in spec.objectives), None)
 
     @property
     def log_keys(self) -> set[str]:
-        """The keys that a search looks through by factors."""
+        """The keys that a search samples logarithmically."""
         spaces = [spec.search.space for spec in self.specs if spec.search is not None]
         return {key for space in spaces for key, values in space.items()
                 if isinstance(values, Mapping) and values.get("log")}  # fmt: skip
 
     @property
     def table_members(self) -> list[Member]:
-        """The finished runs; of a part that has none yet, what there is."""
+        """The finished runs, or all runs if none has finished yet."""
         members = [run.member for run in self.runs]
         return [each for each in members if each.status == "finished"] or members
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A job that came to no end."""
+    """A job that did not finish."""
 
     label: str
     state: str
     folder: str
     error: str
     traceback: str
-    """The last lines."""
+    """Last lines of its output."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """All that a page is about."""
+    """The subject of a page."""
 
     parts: Sequence[Part]
     lost: Sequence[Lost]
     sweeps: Mapping[Path, SweepFolder]
-    """By their folders."""
+    """The sweeps, by folder."""
     states: Mapping[Path, Mapping[str, JobState]]
 
     @property
     def commands(self) -> list[str]:
-        """That launched the sweeps."""
+        """The commands that launched the sweeps."""
         return [command for path in self.sweeps if (command := read_json(path / SWEEP).get("command"))]
 
     @property
     def runs(self) -> list[PageRun]:
-        """Of all parts."""
+        """The runs of all parts."""
         return [run for part in self.parts for run in part.runs]
 
 
 def read_subject(folders: Iterable[str | Path]) -> Subject:
-    """Runs, sweeps and folders that hold runs, each run once; UserError where there is none."""
+    """Read runs, sweeps and folders that contain runs, each run once; UserError if there is none."""
     sweeps: dict[Path, SweepFolder] = {}
     found: dict[str, dict[Path, Member]] = {}
     for folder in map(Path, folders):
@@ -161,7 +161,7 @@ def _stage(job: JobState) -> str:
 
 
 def _collect(found: dict[str, dict[Path, Member]], runs: Iterable[tuple[str | None, Path, Job | None]]) -> None:
-    """Put each run, once, into its part; without a stage its command names it."""
+    """Add each run once to its part, named after the stage or, without one, after the command."""
     known = {path for members in found.values() for path in members}
     for stage, folder, job in runs:
         member = read_member(folder, job)
@@ -173,20 +173,20 @@ def _collect(found: dict[str, dict[Path, Member]], runs: Iterable[tuple[str | No
 
 def _part(name: str, members: Sequence[Member], specs: Mapping[Path, Spec]) -> Part:
     finished = [member for member in members if member.status == "finished"]
-    keys = varying(finished or members)  # those of the table, which finished runs make
+    keys = varying(finished or members)  # as in the table, which contains only finished runs
     counted = finished or members
     names = dict(zip([member.folder for member in counted], names_of(counted, keys), strict=True))
     groups = [names.get(member.folder, name) for member, name in zip(members, names_of(members, keys), strict=True)]
     seeds = [f" s{member.seed}" if SEED in keys else "" for member in members]
     labels = [f"{group}{seed}" for group, seed in zip(groups, seeds, strict=True)]
-    if len(set(labels)) < len(labels):  # the same was asked twice: the folders tell them apart
+    if len(set(labels)) < len(labels):  # equal configurations are distinguished by their folders
         labels = [f"{label} ({member.folder.name})" for label, member in zip(labels, members, strict=True)]
     runs = [PageRun(*each) for each in zip(members, labels, groups, strict=True)]
     return Part(name, runs, {path: spec for path, spec in specs.items() if _answering(spec) == name})
 
 
 def _answering(spec: Spec) -> str:
-    """The stage whose runs have the objective."""
+    """The stage whose runs record the objective."""
     return spec.stage_of(spec.objectives[0]).name if spec.objectives else spec.stages[-1].name
 
 
@@ -195,7 +195,7 @@ def _place(part: Part) -> tuple[bool, int, str]:
 
 
 def _lost(parts: Sequence[Part], jobs: Sequence[JobState]) -> list[Lost]:
-    """Jobs of sweeps, and runs that stand for themselves, that failed, were killed or interrupted."""
+    """Jobs of sweeps and standalone runs that failed, were killed or interrupted."""
     of_jobs = {Path(job.run_dir).resolve() for job in jobs if job.run_dir}
     lost = [Lost(job.label or job.id, job.state, job.run_dir, job.error, _tail(Path(job.traceback or job.run_dir)))
             for job in jobs if job.state in _LOST]  # fmt: skip

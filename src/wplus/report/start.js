@@ -1,4 +1,4 @@
-// Curves, and the start of it all.
+// Curves, and the page's start.
 "use strict";
 
 function equipCurves(root, blocks) {

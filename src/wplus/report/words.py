@@ -1,4 +1,4 @@
-"""A block as the template shows it: its columns, which of them are seen at first, and what stands below."""
+"""Prepare a block for the template: its columns, their initial visibility, and the hints below."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from wplus.core.seed_stats import MIN_SEEDS
 from wplus.report.runs import Part
 
-_OPEN_COLUMNS = 8  # numbers; the others can be switched on
+_OPEN_COLUMNS = 8  # metrics shown at first; others can be switched on
 
 
 def dressed(block: dict[str, Any], part: Part) -> dict[str, Any]:
-    """A block with columns, options and sentences around it; `data` is what the script gets."""
+    """A block with its columns, options and hints; `data` is passed to the script."""
     rows = [{**row, "index": index, "num_seeds": _num_seeds(row)} for index, row in enumerate(block["rows"])]
     return {
         **block,
@@ -69,27 +69,27 @@ def _hint(block: Mapping[str, Any], part: Part) -> str:
     kinds = {cell["over"] for row in block["rows"] for cell in row["cells"].values() if cell["low"] is not None}
     words = [_USE.format(example=_example(block))]
     if block["has_seeds"]:
-        words.append(f"Values are means over seeds. Below {MIN_SEEDS} seeds the seeds themselves stand below them.")
+        words.append(f"Values are means over seeds. With fewer than {MIN_SEEDS} seeds, each seed is listed below.")
     if kinds:
         over = " or ".join({"seeds": "seeds", "items": "the images or pairs of the one run"}[kind] for kind in kinds)
-        words.append(f"Below a value stands its 95 % interval over {over}.")
+        words.append(f"Below each value is its 95 % interval over {over}.")
     unfinished = len(part.runs) - len(part.table_members)
     if unfinished and block["noun"] == "configuration":
-        words.append(f"{unfinished} of {len(part.runs)} runs have not finished and do not count.")
+        words.append(f"{unfinished} of {len(part.runs)} runs have not finished and are not included.")
     return " ".join(words)
 
 
 _USE = (
-    "Click a column's head to sort; pointing at it tells what the number means. A filter is made of words of the name "
-    "and of conditions such as {example}, with =, !=, <, <=, > and >=."
+    "Click a column's header to sort; hover over it for the metric's meaning. A filter consists of words from the name "
+    "and conditions such as {example}, with =, !=, <, <=, > and >=."
 )
 _BY_ITEM = (
-    "Δ is the mean difference from the baseline on the same items, with its 95 % interval and the p of Wilcoxon's "
-    "signed-rank test, corrected for all comparisons (Holm); against other baselines there is no test."
+    "Δ is the mean difference from the baseline on the same items, with its 95 % interval and p-value of Wilcoxon's "
+    "signed-rank test, corrected for all comparisons (Holm); other baselines are not tested."
 )
 _BY_SEED = (
-    f"Δ is the mean difference from the baseline, seed by seed. From {MIN_SEEDS} common seeds on its 95 % interval and "
-    "p follow, from flipping signs, corrected for all comparisons with that baseline (Holm)."
+    f"Δ is the mean difference from the baseline, paired by seed. With {MIN_SEEDS} or more common seeds it has a 95 % "
+    "interval and the p-value of a sign-flip test, corrected for all comparisons with that baseline (Holm)."
 )
 
 
@@ -99,13 +99,13 @@ def _difference_hint(block: Mapping[str, Any]) -> str:
 
 def _dots_hint(block: Mapping[str, Any]) -> str:
     if not block["has_seeds"]:
-        return "A dot is a value, the line its 95 % interval where there is one."
-    return f"A dot is the mean, thin strokes are the seeds, the line is the 95 % interval from {MIN_SEEDS} seeds on."
+        return "Dots are values, lines their 95 % intervals, if any."
+    return f"Dots are means, thin strokes the seeds, lines the 95 % intervals with {MIN_SEEDS} or more seeds."
 
 
 def _band_hint(block: Mapping[str, Any]) -> str:
     lines = "A line for each combination of the other settings"
     if not block["has_seeds"]:
         return f"{lines}."
-    band = f"the 95 % interval, below {MIN_SEEDS} seeds the range of the seeds"
-    return f"{lines}: its mean, small dots for the seeds, and as a band {band}."
+    band = f"the 95 % interval or, with fewer than {MIN_SEEDS} seeds, their range"
+    return f"{lines}: the mean, small dots for the seeds, and a band for {band}."
