@@ -135,7 +135,7 @@ def test_a_run_without_a_process_was_killed(tmp_path: Path):
 def test_a_claim_that_cannot_be_read_is_nobodys_to_take(tmp_path: Path):
     (tmp_path / "run.json").write_text('{"kind": "train", "dig')
     with (
-        pytest.raises(UserError, match=r"run\.json', which says whose the folder is, cannot be read"),
+        pytest.raises(UserError, match=r"run\.json', which identifies the folder's run, cannot be read"),
         claimed(tmp_path),
     ):
         raise AssertionError("let in")

@@ -1,4 +1,4 @@
-"""The record of a run: curves, pictures, files with their origin, one result, one report."""
+"""Experiment tracking: curves, pictures, files with their provenance, and the result of a run."""
 
 from wplus.tracking.tracker import Run, Sink, Tracker
 

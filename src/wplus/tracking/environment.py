@@ -1,4 +1,4 @@
-"""The environment of a run: versions, the state of the checkout, the machine."""
+"""The environment of a run: package versions, git state, machine."""
 
 import importlib.metadata
 import platform
@@ -12,7 +12,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that numbers depend on; what is not installed is left out."""
+    """Versions of Python and of the packages that results depend on, if installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -23,9 +23,9 @@ def versions() -> dict[str, str]:
 
 
 def git_state(source: str | Path = __file__) -> dict[str, str]:
-    """`{"sha": ..., "state": "clean" | "modified"}` of the checkout that tracks the file `source`, else empty.
+    """`{"sha": ..., "state": "clean" | "modified"}` of the git checkout that tracks the file `source`, else empty.
 
-    A package that is installed inside somebody else's checkout does not report theirs: the file must be tracked.
+    The file must be tracked, so that a package installed inside an unrelated checkout does not report that one.
     """
     folder = Path(source).resolve().parent
     if _git(folder, "ls-files", "--error-unmatch", Path(source).name) is None:
@@ -36,7 +36,7 @@ def git_state(source: str | Path = __file__) -> dict[str, str]:
 
 
 def device() -> dict[str, str]:
-    """The machine: operating system, processor, its usable cores and torch's threads, and the GPUs torch sees."""
+    """The machine: operating system, processor, usable cores, torch's threads, and the GPUs visible to torch."""
     import torch
 
     from wplus.core.runtime import usable_cores
@@ -48,7 +48,7 @@ def device() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Linux keeps the name in /proc; elsewhere the architecture must do."""
+    """The processor's name from /proc on Linux; elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -58,7 +58,7 @@ def _processor() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, stripped; None where there is no git, no checkout, or no answer within seconds."""
+    """The stripped output of git; None if there is no git, no checkout, or no answer within seconds."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""The record that needs nobody: records.jsonl grows line by line, result.json holds what came out.
+"""The local record, without any service: records.jsonl is appended line by line, result.json holds the results.
 
-Both are valid JSON at any moment, also after a kill. JSON has no NaN or infinity: they are written as the strings
-"nan", "inf" and "-inf", which `float()` reads back.
+Both are valid JSON at any time, even after the process was killed. JSON has no NaN or infinity: they are written as the
+strings "nan", "inf" and "-inf", which `float()` reads back.
 """
 
 import json
@@ -22,18 +22,18 @@ from wplus.tracking.run_folder import RECORDS, RESULT, Status, read_json, record
 from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Tracker, with_decided
 
 MESSAGE = "message"
-# What a run that is continued takes over from its earlier part.
+# Sections of the result that a resumed run keeps.
 _KEPT = ("values", "methods", "info", "files", "artifacts", "inputs")
 
 
 def open_tracker(**run: Any) -> Tracker:
-    """A tracker that writes the local record only; `run` are the fields of `Run`."""
+    """A tracker that only writes the local record; `run` are the fields of `Run`."""
     described = Run(**run)
     return Tracker([LocalRecord(described)], job_type=described.job_type)
 
 
 class LocalRecord(Sink):
-    """`records.jsonl` and `result.json` in the run's output folder, going on where an earlier part ended."""
+    """`records.jsonl` and `result.json` in the run's output folder, continued from an earlier part of the run."""
 
     def __init__(self, run: Run) -> None:
         self.folder = ensure_folder(run.output_dir)
@@ -63,18 +63,18 @@ class LocalRecord(Sink):
         self._save()
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
-        """Append one line: the axis where it is given, the time in seconds since 1970, the values."""
+        """Append one line: the axis if given, the time in seconds since 1970, the values."""
         self._append(values, kimg)
 
     def describe(self, info: Mapping[str, MetricInfo]) -> None:
-        """The meanings go into the result, beside the values."""
+        """Store the meanings in the result, beside the values."""
         new = {name: asdict(each) for name, each in info.items()}
         if any(self.result["info"].get(name) != each for name, each in new.items()):
             self.result["info"].update(new)
             self._save()
 
     def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
-        """The row says which file was shown when; the result keeps all that were shown last, at one kimg."""
+        """Append a row with the file and its time; the result keeps the latest files, those of one kimg."""
         file = self._relative(path)
         self._append({key: {"file": file, "caption": caption}}, kimg)
         shown = self.result["files"].get(key, []) if self._shown_at.get(key) == kimg else []
@@ -85,7 +85,7 @@ class LocalRecord(Sink):
         self.image(key, path, kimg=kimg)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Goes into `tables/<key>.json` as `columns` and `rows`; picture cells become `{"file": path}`."""
+        """Write `tables/<key>.json` with `columns` and `rows`; picture cells become `{"file": path}`."""
         cells = [[{"file": self._relative(cell)} if isinstance(cell, Path) else cell for cell in row] for row in rows]
         path = self.folder / "tables" / f"{key.replace('/', '_')}.json"
         write_json(path, to_json({"columns": list(columns), "rows": cells}))
@@ -95,12 +95,12 @@ class LocalRecord(Sink):
         self._keep("methods", key, values)
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
-        """A row with 64 counts and their 65 edges; values that are not finite are left out."""
+        """Append a row with 64 counts and their 65 edges; non-finite values are left out."""
         counts, edges = np.histogram(values[np.isfinite(values)], bins=64)
         self._append({key: {"counts": counts, "edges": edges}}, kimg)
 
     def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
-        """A row `message` with `text` and `level`."""
+        """Append a row `message` with `text` and `level`."""
         self._append({MESSAGE: {"text": text, "level": level}}, kimg)
 
     def artifact(
@@ -120,7 +120,7 @@ class LocalRecord(Sink):
         self._save()
 
     def rewind(self, kimg: float | None) -> None:
-        """Rows after `kimg` go, those without an axis stay; all of them go for None."""
+        """Delete rows after `kimg`, keeping those without an axis; None deletes all rows."""
         if not self.records.exists():
             return
         lines = [] if kimg is None else self.records.read_bytes().splitlines(keepends=True)
@@ -135,7 +135,7 @@ class LocalRecord(Sink):
         axis = {} if kimg is None else {KIMG: kimg}
         line = json.dumps(to_json({**axis, "time": round(time.time(), 3), **values}), allow_nan=False)
         try:
-            with open(self.records, "ab", buffering=0) as file:  # one write a line: a kill cuts the last one at most
+            with open(self.records, "ab", buffering=0) as file:  # one write a line: a kill cuts only the last
                 file.write(line.encode() + b"\n")
         except OSError as error:
             raise UserError(f"Cannot write '{self.records}': {error.strerror or error}.") from error
@@ -149,7 +149,7 @@ class LocalRecord(Sink):
         write_json(self.folder / RESULT, to_json(self.result))
 
     def _origin(self, path: AnyPath | None, kind: str, metadata: Plain | None) -> dict[str, Any]:
-        """What ties a file to the run that made it: its content's hash, wherever the file has moved to."""
+        """The provenance of a file: a hash of its content, valid wherever the file is moved."""
         origin: dict[str, Any] = {"kind": kind, "metadata": dict(metadata or {})}
         if path is not None:
             origin["file"] = self._relative(path)
@@ -158,22 +158,22 @@ class LocalRecord(Sink):
         return origin
 
     def _relative(self, path: AnyPath) -> str:
-        """Relative to the output folder where it lies below it, so that the folder can be moved."""
+        """Make a path relative to the output folder if it is inside, so that the folder can be moved."""
         absolute = Path(path).resolve()
         return str(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
 
 
 def read_result(folder: AnyPath) -> dict[str, Any]:
-    """The content of `folder`/result.json; empty where there is none, or none that can be read.
+    """The content of `folder`/result.json; empty if it is missing or unreadable.
 
-    The status of a run that was ended from outside, and could not say so, is "killed".
+    The status of a run whose process died without recording it is "killed".
     """
     content = read_json(Path(folder) / RESULT)
     return content | ({"status": true_status(Path(folder), content["status"])} if "status" in content else {})
 
 
 def numbers_in(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The entries of a result's values, and of what it says of several methods: KEY/METHOD/NUMBER."""
+    """The entries of a result's values, and those of compared methods as KEY/METHOD/NUMBER."""
     groups = result.get("methods", {}).items()
     of_methods = {f"{key}/{method}/{name}": entry for key, methods in groups for method, entries in methods.items()
                   for name, entry in entries.items()}  # fmt: skip
@@ -181,7 +181,7 @@ def numbers_in(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def read_records(folder: AnyPath) -> Iterator[dict[str, Any]]:
-    """The rows of `folder`/records.jsonl in order; a half-written last line is passed over."""
+    """Yield the rows of `folder`/records.jsonl in order; a partially written last line is skipped."""
     path = Path(folder) / RECORDS
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -191,7 +191,7 @@ def read_records(folder: AnyPath) -> Iterator[dict[str, Any]]:
 
 
 def to_json(value: Any) -> Any:
-    """Nested mappings and sequences with numbers as JSON can hold them; anything else as its string."""
+    """Convert nested mappings and sequences to values that JSON can represent; other objects become strings."""
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -206,7 +206,7 @@ def to_json(value: Any) -> Any:
 
 
 def _check(path: Path) -> None:
-    """UserError for a damaged row; of the last one a kill may have left a part, which goes."""
+    """Raise UserError for a damaged row; a partial last row, left by a kill, is ignored."""
     rows = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     for number, row in enumerate(rows, start=1):
         try:
@@ -218,7 +218,7 @@ def _check(path: Path) -> None:
 
 
 def _repair(path: Path) -> None:
-    """Cut a last line that a kill has left unfinished."""
+    """Remove a partial last line left by a kill."""
     if not path.exists():
         return
     content = path.read_bytes()

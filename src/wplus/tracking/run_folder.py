@@ -1,8 +1,8 @@
-"""The folder of a run while a command works in it: whose it is, what became of it, what was said.
+"""The folder of a run while a command works in it: its owner, its status, and the console output.
 
-`run.json` says which run the folder belongs to: the kind of command and its question (`wplus.core.claim`). Nothing is
-written, logged or sent before that is checked. `console.log` keeps what the terminal showed, `traceback.txt` why the
-last part of a run failed.
+`run.json` identifies the run that owns the folder: the kind of command and its question (`wplus.core.claim`). Nothing
+is written, logged or sent before that is checked. `console.log` keeps the terminal's output, `traceback.txt` the reason
+why the last part of a run failed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from wplus.errors import UserError
 Status = Literal["finished", "interrupted", "failed"]
 CLAIM, RESULT, CONSOLE, TRACEBACK = "run.json", "result.json", "console.log", "traceback.txt"
 RECORDS, WANDB = "records.jsonl", "wandb"
-# Files that a command writes before anything has come out of it, and the keys of its result that say what has.
+# Files that a command writes before it has any results, and the keys of its result that hold results.
 _ACCOUNT = {CLAIM, LOCK, RESULT, CONSOLE, TRACEBACK, RECORDS, "settings.json"}
 _OUTCOME = ("values", "methods", "files")
 _active: dict[Path, RunFolder] = {}
 
 
 class RunFolder:
-    """As a context manager, the folder `path` for a command of this `kind` with this question, and for no other.
+    """Context manager that reserves the folder `path` for a command of this `kind` with this question.
 
-    Entering raises UserError, and leaves everything as it was, where the folder belongs to another run or is in use by
-    another process. So does a UserError from the block where the folder is new and nothing has come out of it: no
-    number, no picture, no file beside the account of the run itself.
+    Entering raises UserError, without changing anything, if the folder belongs to another run or is in use by another
+    process. A UserError from the block restores the folder's former state if the folder is new and has no results: no
+    metric, no picture, and no file besides the record of the run itself.
     """
 
     def __init__(self, path: str | Path, *, kind: str, asked: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ class RunFolder:
             self._take_away()
             raise UserError(f"Cannot write to the output folder '{self.path}': {error.strerror or error}.") from error
         try:
-            self.check()  # again: somebody may just have left
+            self.check()  # again: another process may have just finished
             self._is_new = not (self.path / CLAIM).exists()
             if self._is_new:
                 claim = {"kind": self.kind, "digest": digest(self.asked), "question": self.asked}
@@ -74,7 +74,7 @@ class RunFolder:
         return self
 
     def check(self) -> None:
-        """UserError where the folder belongs to another run; only reads."""
+        """Raise UserError if the folder belongs to another run; only reads."""
         claim = read_claim(self.path)
         if claim is None:
             return
@@ -86,7 +86,7 @@ class RunFolder:
             raise UserError(f"'{self.path}' belongs to another run of '{self.kind}': {changed}; {cure}.")
 
     def opened(self) -> None:
-        """From now on the folder tells of this process."""
+        """Note that the folder's record is now that of this process."""
         self._is_opened = True
         self._console.write()
         (self.path / TRACEBACK).unlink(missing_ok=True)
@@ -98,13 +98,13 @@ class RunFolder:
             self._leave_as_it_was()
             return
         if self._is_opened or self._is_new:
-            with contextlib.suppress(UserError, OSError):  # a full disk: that error is on its way already
+            with contextlib.suppress(UserError, OSError):  # e.g. a full disk: that error is already being raised
                 self._record(error)
         self._lock.release()
 
     def _has_said_nothing(self, error: BaseException | None) -> bool:
-        """Whether nobody would miss what the folder tells of this process: it made nothing, or it was refused before
-        anything came out of it."""
+        """Whether this process left nothing worth keeping: it made nothing, or failed with a UserError before it had
+        results."""
         if error is not None and not isinstance(error, UserError):
             return False
         made = [path for each in self._made() - {CLAIM} for path in (self.path / each, *(self.path / each).rglob("*"))]
@@ -118,12 +118,12 @@ class RunFolder:
         return not further and not has_rows and not any(map(read_json(self.path / RESULT).get, _OUTCOME))
 
     def _made(self) -> set[str]:
-        """What stands in a new folder that was not there before."""
+        """Names of files in a new folder that were not there before."""
         found = set(os.listdir(self.path)) if self._is_new and self.path.is_dir() else set()
         return found - self._names - {LOCK}
 
     def _record(self, error: BaseException | None) -> None:
-        """The status, where the record did not get it or there is none; why it failed."""
+        """Write the status, if the tracker has not, and the reason of a failure."""
         path, status = self.path / RESULT, status_of(error)
         found = read_json(path) or {"job_type": self.kind, "seconds": round(time.time() - self._began, 1)}
         if status == "failed":
@@ -141,44 +141,44 @@ class RunFolder:
         self._take_away()
 
     def _take_away(self) -> None:
-        """Remove the folders that were made for this, as far as they are empty."""
+        """Remove the folders created for this run if they are empty."""
         with contextlib.suppress(OSError):
             for folder in self._missing:
                 folder.rmdir()
 
 
 def record_opened(folder: Path) -> None:
-    """Tell the command that works in `folder`, if one does, that its record is open."""
+    """Notify the command that works in `folder`, if any, that its record is open."""
     if folder in _active:
         _active[folder].opened()
 
 
 def status_of(error: BaseException | None) -> Status:
-    """What a run is that ended with `error`: finished, interrupted or failed."""
-    asked = KeyboardInterrupt, SystemExit  # the latter by who runs jobs of a cluster
+    """The status of a run that ended with `error`: finished, interrupted or failed."""
+    asked = KeyboardInterrupt, SystemExit  # the latter is raised by cluster launchers
     return "finished" if error is None else "interrupted" if isinstance(error, asked) else "failed"
 
 
 def true_status(folder: Path, recorded: str | None) -> str | None:
-    """`recorded`, but of a command that says it is running and whose process lives no more: killed."""
+    """Return `recorded`, or "killed" if it is "running" but the process is gone."""
     is_ours = recorded == "running" and (folder / CLAIM).exists()
     return "killed" if is_ours and not is_held(folder) else recorded
 
 
 def read_claim(folder: Path) -> dict[str, Any] | None:
-    """Whose `folder` is; None where it is nobody's. Of a run without a claim its record's kind is all that is known."""
+    """The claim on `folder`, or None. Of a run without a claim, only the kind in its record is known."""
     path = folder / CLAIM
     if not path.exists():
         kind = read_json(folder / RESULT).get("job_type")
         return {"kind": kind} if kind else None
     claim = read_json(path)
     if not {"kind", "digest", "question"} <= claim.keys() or digest(claim["question"]) != claim["digest"]:
-        raise UserError(f"'{path}', which says whose the folder is, cannot be read: choose another run_dir.")
+        raise UserError(f"'{path}', which identifies the folder's run, cannot be read: choose another run_dir.")
     return claim
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none, or none that can be read."""
+    """The JSON object in a file; empty if it is missing or unreadable."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -187,7 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Console:
-    """What is printed, kept in a file as well once `write` is called; before that it waits."""
+    """Copies printed output to a file once `write` is called; until then it is buffered."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -198,13 +198,13 @@ class Console:
         self._move_logs(self._streams, (sys.stdout, sys.stderr))
 
     def write(self) -> None:
-        """Open the file, after what an earlier part of the run said."""
+        """Open the file, appending to the output of earlier parts of the run."""
         with contextlib.suppress(OSError):  # a full disk
             self._file = open(self.path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             self._keep("".join(self._waiting))
 
     def close(self) -> None:
-        """Put the streams back."""
+        """Restore the streams."""
         self._move_logs((sys.stdout, sys.stderr), self._streams)
         sys.stdout, sys.stderr = self._streams
         if self._file is not None:
@@ -214,7 +214,7 @@ class Console:
         if self._file is None:
             self._waiting.append(text)
             return
-        with contextlib.suppress(OSError, ValueError):  # a full disk, a stream that is used after the end
+        with contextlib.suppress(OSError, ValueError):  # a full disk, or a stream used after closing
             self._file.write(_plain(text))
             self._file.flush()
 
@@ -226,7 +226,7 @@ class Console:
 
 
 class _Tee:
-    """A stream that also hands on what is written to it."""
+    """A stream that also passes on everything written to it."""
 
     def __init__(self, stream: TextIO, keep: Callable[[str], None]) -> None:
         self._stream, self._keep = stream, keep
@@ -240,5 +240,5 @@ class _Tee:
 
 
 def _plain(text: str) -> str:
-    """Without a terminal's codes, and without the last line where it will be written over, as bars are."""
+    """Remove terminal codes, and lines that are overwritten, such as progress bars."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text[: text.rfind("\n") + 1] if "\r" in text else text)

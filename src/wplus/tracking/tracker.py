@@ -1,4 +1,4 @@
-"""The one object that commands and callbacks log to; where it all goes is decided by the sinks it is made of."""
+"""The object that commands and callbacks log to; its sinks determine where the records go."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.tracking.run_folder import Status, status_of
 
 KIMG = "progress/kimg"
-"""The one axis of every curve: thousands of training images seen."""
+"""The axis of every curve: thousands of training images seen."""
 
 DERIVED = "derived/"
-"""Before the names of settings that were derived from others."""
+"""Prefix of the names of settings derived from others."""
 
 KEYS = {"train": ["train", "val", "probe", "progress", "samples", "derived"], "classifier": ["train", "classifier"]}
-"""What keys begin with, by command; those of all others begin with the command's name. Space, path and model stand in
-the configuration, never in a key."""
+"""Prefixes of keys, by command; for other commands it is the command's name. Space, path and model are recorded in the
+configuration, never in a key."""
 Level = Literal["info", "warning"]
 AnyPath = str | Path
 Plain = Mapping[str, Any]
@@ -30,17 +30,17 @@ Plain = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What identifies a run, the same for every sink."""
+    """The identity of a run, shared by all sinks."""
 
     output_dir: Path
     job_type: str
-    """What was done: train, invert, interpolate, evaluate, ..."""
+    """Type of job: train, invert, interpolate, evaluate, ..."""
     name: str
-    """Short, for people."""
+    """Short name for display."""
     group: str | None = None
     """The sweep or study that the run belongs to."""
     sweep_dir: Path | None = None
-    """A folder that all runs of a sweep share; None for a run that stands alone."""
+    """Folder shared by all runs of a sweep; None for a standalone run."""
     swept: Plain = field(default_factory=dict)
     """Key -> value of what the sweep varies."""
     tags: Sequence[str] = ()
@@ -54,67 +54,67 @@ class Run:
 
 
 class Sink:
-    """A place that a run is recorded in. Every method does nothing: a sink overrides what it can show."""
+    """A destination of records. Every method is a no-op by default; sinks override those they support."""
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
-        """One row of scalars, once per step; names begin as `KEYS` says."""
+        """Log one row of scalars, once per step; names start with the prefixes in `KEYS`."""
 
     def describe(self, info: Mapping[str, MetricInfo]) -> None:
-        """What the scalars of `log` mean, by name; later calls add to it."""
+        """Set the meanings of scalars of `log`, by name; later calls add to them."""
 
     def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
-        """A picture file that has been written, best below the run's output folder."""
+        """Log an existing picture file, preferably inside the run's output folder."""
 
     def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
-        """A video file (mp4, gif) that has been written."""
+        """Log an existing video file (mp4, gif)."""
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A finished table; a cell that is a Path to a picture shows the picture."""
+        """Log a finished table; cells that are paths to pictures are shown as pictures."""
 
     def methods(self, key: str, values: Mapping[str, Plain]) -> None:
-        """Numbers of several methods side by side: method (a path, an inverter) -> name -> what `summary` takes.
+        """Log metrics of several methods for comparison: method (a path, an inverter) -> name -> as for `summary`.
 
         A table `<key>_paired` (`wplus.core.tables.PAIRED_CELLS`) and pictures `<key>_<what>` belong to it.
         """
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
-        """The distribution of a flat float64 array."""
+        """Log the distribution of a flat float64 array."""
 
     def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
-        """A sentence about the run for whoever follows it; a warning should reach them where they are."""
+        """Log a sentence about the run; sinks should notify the user of warnings."""
 
     def artifact(
         self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
     ) -> None:
-        """Something this run made: its origin goes with it. Without a path the metadata are all there is."""
+        """Log an output of this run with its provenance; without a path it consists only of metadata."""
 
     def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
-        """Something this run was given: the other end of the line that `artifact` begins."""
+        """Log an input of this run: the counterpart of `artifact`."""
 
     def decided(self, values: Plain) -> None:
-        """What the configuration left open (`auto`, null), by dotted key, as it was decided while the command ran."""
+        """Record values that the configuration left undetermined (`auto`, null), by dotted key, once they are known."""
 
     def summary(self, values: Plain) -> None:
-        """Final values: what `MetricResult.entry()` gives, or a mapping of some of that, of at least `value`.
+        """Record final values: `MetricResult.entry()`, or a mapping with a subset of its keys that includes `value`.
 
-        Names are `<command>/<number>`: space, path and model stand in the configuration. Those that start with
-        `derived/` are what a preset chose; the entry `why` of their protocol says why.
+        Names are `<command>/<number>`: space, path and model are recorded in the configuration. Those that start with
+        `derived/` were chosen by a preset; the entry `why` of their protocol gives the reason.
         """
 
     def rewind(self, kimg: float | None) -> None:
-        """Forget the rows after `kimg`, or all for None: a run that is continued writes them again.
+        """Discard the rows after `kimg`, or all for None: a resumed run writes them again.
 
-        Called once, before anything is logged.
+        Called once, before any logging.
         """
 
     def finish(self, status: Status = "finished") -> None:
-        """Close the record; called once, also after a failure: finished, interrupted or failed."""
+        """Close the record; called once, even after a failure, with the status finished, interrupted or failed."""
 
 
 class Tracker(Sink):
-    """Passes everything on to its sinks. Without sinks it is the null tracker: the same calls, and nothing is kept.
+    """Passes all calls on to its sinks. Without sinks it is a null tracker that records nothing.
 
-    As a context manager it closes the record in any case, and an exception marks the run as failed or interrupted:
+    As a context manager it always closes the record, and an exception marks the run as failed or interrupted:
 
         with build(cfg["tracking"], output_dir=folder, job_type="train", name=name, config=cfg) as tracker:
             tracker.log({"train/generator/loss": 0.7}, kimg=1.5)
@@ -124,31 +124,31 @@ class Tracker(Sink):
         self.sinks, self.job_type = tuple(sinks), job_type
 
     def add(self, sink: Sink) -> None:
-        """Let one more hear of everything, after those that are there."""
+        """Add a sink, called after the existing ones."""
         self.sinks = (*self.sinks, sink)
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
-        """Numbers of any kind that `float` takes, zero-dimensional tensors included."""
+        """Log numbers of any type that `float` accepts, including zero-dimensional tensors."""
         self._tell("log", {key: float(_detached(value)) for key, value in values.items()}, kimg=kimg)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Zero-dimensional tensors and arrays in cells become plain numbers."""
+        """Log a table; zero-dimensional tensors and arrays in cells become plain numbers."""
         self._tell("table", key, columns, [[_plain(cell) for cell in row] for row in rows])
 
     def histogram(self, key: str, values: Any, *, kimg: float | None = None) -> None:
-        """Numbers of any shape: a tensor on any device, an array, a list."""
+        """Log the distribution of numbers of any shape: a tensor on any device, an array, a list."""
         self._tell("histogram", key, np.asarray(_detached(values), dtype=np.float64).ravel(), kimg=kimg)
 
     def summary(self, values: Plain) -> None:
-        """A bare number or word is a value without a protocol."""
+        """Record final values; a plain number or string is a value without a protocol."""
         self._tell("summary", {key: _entry(value) for key, value in values.items()})
 
     def results(self, results: Iterable[MetricResult]) -> None:
-        """The summary of results, each called `<job_type>/<its name>`."""
+        """Record results in the summary, each named `<job_type>/<its name>`."""
         self.summary({f"{self.job_type}/{result.name}": result.entry() for result in results})
 
     def finish(self, status: Status = "finished") -> None:
-        """Close every sink once; later calls do nothing."""
+        """Close every sink once; later calls have no effect."""
         sinks, self.sinks = self.sinks, ()
         for sink in sinks:
             sink.finish(status)
@@ -168,7 +168,7 @@ def _passed_on(method: str) -> Callable[..., None]:
     return lambda tracker, *values, **options: tracker._tell(method, *values, **options)
 
 
-# What a sink takes as it is.
+# Methods passed on without conversion.
 _PASSED_ON = ["describe", "image", "video", "log_message", "methods", "artifact", "use_artifact", "decided", "rewind"]
 for _method in _PASSED_ON:
     setattr(Tracker, _method, _passed_on(_method))
@@ -196,5 +196,5 @@ def _plain(value: Any) -> Any:
 
 
 def _detached(values: Any) -> Any:
-    """A tensor without its graph, on the CPU, in a type that numpy has; anything else as it is."""
+    """Detach a tensor and move it to the CPU, in a dtype that numpy supports; other values are unchanged."""
     return values.detach().double().cpu() if hasattr(values, "detach") else values

@@ -1,8 +1,8 @@
-"""A sweep's workspace and report in Weights & Biases as code: built without a server, saved with one.
+"""Workspaces and reports of sweeps in Weights & Biases, as code: built offline, saved to a server.
 
-Parallel coordinates over what varies, curves with bands over seeds, pictures side by side. W&B's traps that are kept
-clear of: a panel looks for `a.b` of the configuration part by part and its parallel coordinates know no minimum, so
-that both have keys of their own (`wandb_keys`); the axis of curves is not taken from the runs: every panel names it.
+Parallel coordinates over what varies, curves with bands over seeds, pictures side by side. Workarounds for W&B: panels
+resolve `a.b` of the configuration as nested keys, and parallel coordinates cannot show minima, so both have keys of
+their own (`wandb_keys`); panels do not use the runs' axis of curves, so every panel sets it.
 """
 
 import json
@@ -24,7 +24,7 @@ from wplus.tracking.wandb_keys import extreme_key, is_curve, swept_key
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What a command's runs show: curves over kimg by the title of their panel, final numbers, pictures."""
+    """The dashboard content for a command's runs: curves over kimg by panel title, final metrics, pictures."""
 
     curves: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numbers: Sequence[str] = ()
@@ -59,21 +59,21 @@ SHOWN = {
     "translate": Shown(numbers=["translate/change"], pictures=["translate/grid"]),
     "evaluate": Shown(),
 }
-"""By the kind of run; what the objective is called is known to the sweep alone."""
+"""By kind of run; the objective is only known to the sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """A sweep as its dashboards see it.
+    """A sweep as shown on its dashboards.
 
     Args:
-        name: of the sweep, which is the group of its runs.
-        question: that it answers, a sentence.
-        kinds: of its runs, stage by stage, such as those in `SHOWN`.
+        name: name of the sweep, which is the group of its runs.
+        question: the question that it answers, a sentence.
+        kinds: kinds of its runs, stage by stage, such as those in `SHOWN`.
         swept: key -> values.
-        objective: the number that decides, and which of its values are better.
-        names: key -> what panels call it, where that is shorter.
-        page: Markdown of what was found, which a report shows.
+        objective: the metric to optimize, and which of its values are better.
+        names: key -> shorter name for panels.
+        page: Markdown with findings, shown in reports.
     """
 
     name: str
@@ -87,17 +87,17 @@ class Board:
 
     @property
     def decisive(self) -> str:
-        """The objective in the summary: of a curve its best value, of another number the number."""
+        """The objective's key in the summary: the best value for a curve, else the metric itself."""
         return extreme_key(self.objective, self.direction) if is_curve(self.objective) else self.objective
 
     @property
     def keys(self) -> list[str]:
-        """What varies but for the seed."""
+        """The keys that vary, without the seed."""
         return [key for key in self.swept if key != SEED]
 
 
 def workspace(board: Board, *, entity: str, project: str) -> ws.Workspace:
-    """The runs of the sweep alone, with what varies and the objective in pinned columns."""
+    """A workspace with only the sweep's runs, with the varying keys and the objective in pinned columns."""
     columns = [*(f"config:{swept_key(key)}.value" for key in board.swept), f"summary:{board.decisive}"]
     best_first = expr.Ordering(expr.Summary(board.decisive), ascending=board.direction == "lower")
     runs = ws.RunsetSettings(
@@ -113,8 +113,8 @@ def workspace(board: Board, *, entity: str, project: str) -> ws.Workspace:
 
 
 def report(board: Board, *, entity: str, project: str) -> wr.Report:
-    """The question, what was found, then the same panels with a heading over each section."""
-    # Without a project of its own: with one the server would be asked for it, and the report has its.
+    """A report with the question, the findings, and the workspace's panels with a heading for each section."""
+    # Without a project, which would be looked up on the server; the report has one.
     runs = wr.Runset(name=board.name, filters=expr.And(expr.Metric("Group") == board.name))
     blocks: list[Any] = [wr.P(text=board.question)] if board.question else []
     blocks += [wr.MarkdownBlock(text=without_files(board.page))] if board.page else []
@@ -124,14 +124,14 @@ def report(board: Board, *, entity: str, project: str) -> wr.Report:
 
 
 def without_files(page: str) -> str:
-    """Markdown without what stands beside it in its folder: no pictures, and of links to files the words alone."""
+    """Remove references to local files from Markdown: pictures are dropped, links to files become plain text."""
     pictures = re.compile(r"!\[[^\]]*\]\((?!https?:)[^)]*\)")
     links = re.compile(r"\[([^\]]*)\]\((?!https?:)[^)]*\)")
     return links.sub(r"\1", pictures.sub("", page))
 
 
 def shown_of(board: Board) -> Shown:
-    """What is known of its kinds of runs; nothing of a kind that is not listed."""
+    """The dashboard content for its kinds of runs; nothing for kinds not listed in `SHOWN`."""
     known = [SHOWN.get(kind, Shown()) for kind in dict.fromkeys(board.kinds)]
     return Shown(
         curves={title: names for each in known for title, names in each.curves.items()},
@@ -156,7 +156,7 @@ def sections_of(board: Board) -> dict[str, list[Any]]:
 
 
 def _parallel(board: Board) -> wr.ParallelCoordinatesPlot:
-    """An axis for each key that varies, then one for the objective."""
+    """One axis for each varying key, then one for the objective."""
     columns = [
         wr.ParallelCoordinatesPlotColumn(
             metric=wr.Config(swept_key(key)),
@@ -170,7 +170,7 @@ def _parallel(board: Board) -> wr.ParallelCoordinatesPlot:
 
 
 def _scatter(board: Board) -> list[wr.ScatterPlot]:
-    """The objective over each key that varies in numbers."""
+    """The objective over each varying numeric key."""
     return [
         wr.ScatterPlot(
             title=f"{board.decisive} over {board.names.get(key, key)}", x=wr.Config(swept_key(key)),
@@ -182,7 +182,7 @@ def _scatter(board: Board) -> list[wr.ScatterPlot]:
 
 
 def _curve(board: Board, title: str, names: Sequence[str]) -> wr.LinePlot:
-    """Mean and standard deviation over the seeds where they vary beside something else."""
+    """A curve with mean and standard deviation over seeds if both seeds and other keys vary."""
     has_bands = board.keys and SEED in board.swept
     bands = {**_grouped(board), "groupby_rangefunc": "stddev"} if has_bands else {}
     return wr.LinePlot(title=title, x=KIMG, y=list(names), **bands)
@@ -193,7 +193,7 @@ def _bars(board: Board, name: str) -> wr.BarPlot:
 
 
 def _grouped(board: Board) -> dict[str, Any]:
-    """The mean of the runs that are alike in the first key that varies."""
+    """Options for averaging runs with equal values of the first varying key."""
     return {"groupby": wr.Config(swept_key(board.keys[0])), "groupby_aggfunc": "mean"} if board.keys else {}
 
 
@@ -202,7 +202,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_logarithmic(values: Sequence[Any]) -> bool:
-    """Whether they were swept so: at least three, all positive, and the last step is larger than the first ones are."""
+    """Whether values are spaced logarithmically: three or more, all positive, the last step larger than the first."""
     if len(values) < 3 or not all(_is_number(value) and value > 0 for value in values):
         return False
     ordered = sorted(values)
@@ -210,17 +210,17 @@ def _is_logarithmic(values: Sequence[Any]) -> bool:
 
 
 def as_json(built: ws.Workspace | wr.Report) -> str:
-    """What would be sent to the server."""
+    """The content that would be sent to the server."""
     content = json.loads(built._to_model().model_dump_json(by_alias=True, exclude_none=True))
     return json.dumps(content, indent=2)
 
 
 def saved(build: Callable[..., Any], board: Board, *, entity: str | None, project: str) -> str:
-    """Build with `workspace` or `report`, save on the server; its address. UserError without an account or a server."""
+    """Build with `workspace` or `report`, save to the server; returns the URL. UserError without account or server."""
     try:
         built = build(board, entity=entity or wandb.Api().default_entity, project=project)
         built.save()
-    except Exception as error:  # the library raises bare ones
+    except Exception as error:  # the library raises plain Exceptions
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(
             f"Saving needs an account and a server ({reason[0].rstrip('.')}): set WANDB_API_KEY or use wandb login, or "

@@ -1,8 +1,8 @@
-"""Which stretch of a run lies in which of its W&B folders: a run that was continued has one for every process.
+"""Maps parts of a run to its W&B folders: a resumed run has one folder per process.
 
-Kept in `<output_dir>/wandb/parts.json`. What the server has, or will be sent from a folder that `wandb sync` has
-marked, is not logged again; offline folders that nobody has uploaded are replaced by the newest one, which holds the
-whole history.
+Kept in `<output_dir>/wandb/parts.json`. Rows that the server has, or that were uploaded from a folder marked by
+`wandb sync`, are not logged again; offline folders that were never uploaded are replaced by the newest one, which
+contains the whole history.
 """
 
 import json
@@ -17,7 +17,7 @@ from wplus.core.files import atomic_write, ensure_folder, write_json
 
 
 class Parts:
-    """The folders of a run, by name; `own` is that of this process, None where W&B is disabled.
+    """The folders of a run, by name; `own` is this process's, or None if W&B is disabled.
 
     Attributes:
         first_step: the first step that the server does not have.
@@ -29,7 +29,7 @@ class Parts:
         self.name = "" if own is None else own.name
         its_id = run_id(output_dir)
         every = {**_unnoted(self.root, its_id), **_read(self.file)}
-        # An agent of W&B's gives a folder that is done a run of its own, whose parts have its id in their names.
+        # A W&B agent starts a new run for a finished folder, whose parts have its id in their names.
         self.known = {name: part for name, part in every.items() if not _is_of_another(name, its_id)}
         self._of_others = {name: part for name, part in every.items() if name not in self.known}
         uploaded = [1 + part["last_step"] for name, part in self.known.items() if self._is_uploaded(name)]
@@ -40,26 +40,26 @@ class Parts:
             self._write()
 
     def note_step(self, step: int) -> None:
-        """A row of this step has been logged."""
+        """Note that a row of this step has been logged."""
         if self._own["last_step"] != step:
             self._own["last_step"] = step
             self._write()
 
     def note_artifact(self, **entry: Any) -> None:
-        """An artifact has been logged: what is needed to log it again, `files` are its copies by name."""
+        """Note a logged artifact with everything needed to log it again; `files` are its copies by name."""
         self._own["artifacts"].append(entry)
         self._write()
 
     def replaced(self) -> list[str]:
-        """The names of offline folders that nobody has uploaded, but for that of this process."""
+        """The names of offline folders that were never uploaded, except this process's."""
         return [name for name in self.known if name != self.name and not self._is_uploaded(name)]
 
     def artifacts(self) -> list[dict[str, Any]]:
-        """Those of `replaced`, in order, as far as their notes and copies are whole."""
+        """The artifacts of the `replaced` folders, in order, if their notes and copies are intact."""
         return [entry for name in self.replaced() for entry in self.known[name]["artifacts"] if _is_whole(entry)]
 
     def drop_replaced(self) -> None:
-        """Delete them: the folder of this process has all that they had."""
+        """Delete the `replaced` folders: this process's folder contains everything in them."""
         if self.root is not None:
             for name in self.replaced():
                 shutil.rmtree(self.root / name, ignore_errors=True)
@@ -67,7 +67,7 @@ class Parts:
             self._write()
 
     def _is_uploaded(self, name: str) -> bool:
-        """Online, or marked by `wandb sync`."""
+        """Whether a part was logged online, or was marked by `wandb sync`."""
         return self.known[name]["online"] or (self.root is not None and any((self.root / name).glob("*.wandb.synced")))
 
     def _write(self) -> None:
@@ -76,15 +76,15 @@ class Parts:
 
 
 def _is_of_another(name: str, its_id: str) -> bool:
-    """Whether a folder has another run's id in its name; a second one of the same second has a number behind it."""
+    """Whether a folder has another run's id in its name, which may be followed by a number to make it unique."""
     time = re.match(r"(offline-)?run-\d+_\d+-", name)
     return time is not None and re.fullmatch(rf"{re.escape(its_id)}(-\d+)?", name[time.end() :]) is None
 
 
 def run_id(output_dir: Path) -> str:
-    """A W&B sweep agent's id, else the one in the output folder, else a new one; it is written there.
+    """The run id: a W&B sweep agent's, else the one in the output folder, else a new one, which is written there.
 
-    A damaged note of it is put right by the name of the folder of an earlier part.
+    A damaged id file is repaired from the folder name of an earlier part.
     """
     path = output_dir / "wandb" / "run-id.txt"
     noted = path.read_text(errors="replace").strip() if path.exists() else ""
@@ -100,7 +100,7 @@ def run_id(output_dir: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    """What is noted, as far as the file is whole."""
+    """The notes in the file, empty if it is damaged."""
     try:
         found = json.loads(file.read_text())
     except (OSError, ValueError):
@@ -113,7 +113,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_whole(entry: object) -> bool:
-    """Whether the note of an artifact has all that is needed to log it again."""
+    """Whether the note of an artifact has everything needed to log it again."""
     shape = {"step": int, "files": dict, "aliases": list, "name": str, "kind": str}
     if not isinstance(entry, dict) or entry.keys() != {*shape, "metadata"}:
         return False
@@ -122,6 +122,6 @@ def _is_whole(entry: object) -> bool:
 
 
 def _unnoted(root: Path | None, its_id: str) -> dict[str, dict[str, Any]]:
-    """The offline folders of a run that are there, whether they are noted or not: none may be uploaded beside ours."""
+    """Offline folders of the run that exist without a note: none may be uploaded in addition to ours."""
     found = () if root is None else root.glob(f"offline-run-*-{its_id}")
     return {folder.name: {"online": False, "last_step": -1, "artifacts": []} for folder in sorted(found)}

@@ -1,9 +1,9 @@
-"""The start of a run of Weights & Biases: where its files lie, what it is called, online or offline.
+"""Starts a Weights & Biases run: location of its files, its name, online or offline mode.
 
-Online with an account, offline without one or when the server cannot be reached: never an error. `WANDB_MODE`
-(online, offline, disabled) decides where it is set, and so do WANDB_PROJECT, _ENTITY, _NAME, _RUN_GROUP, _JOB_TYPE,
-_NOTES, _TAGS and _RUN_ID: W&B's agents and their users speak through them. Offline runs lie in
-`<output_dir>/wandb/offline-run-*`: upload them later with `wandb sync`, or read them in the terminal with `wandb leet`.
+Runs are online with an account, and offline without one or if the server cannot be reached, which is never an error.
+`WANDB_MODE` (online, offline, disabled) takes precedence if set, and so do WANDB_PROJECT, _ENTITY, _NAME, _RUN_GROUP,
+_JOB_TYPE, _NOTES, _TAGS and _RUN_ID, which W&B's agents and users set. Offline runs are in
+`<output_dir>/wandb/offline-run-*`: upload them later with `wandb sync`, or view them in the terminal with `wandb leet`.
 """
 
 import logging
@@ -26,7 +26,7 @@ from wplus.tracking.wandb_parts import run_id
 
 logger = logging.getLogger(__name__)
 
-# Below the output folder, so that media which W&B only points at travel with the run; a user's own choice stays.
+# Inside the output folder, so that media that W&B references move with the run; the user's settings are kept.
 _FOLDERS = {
     "WANDB_DIR": ".",
     "WANDB_DATA_DIR": "wandb/data",
@@ -42,9 +42,9 @@ _RECENT_S = 3600
 
 
 def start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
-    """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run.
+    """Start or resume the run; it becomes an offline run if the server rejects it or cannot be reached.
 
-    So do the other runs of a sweep that start within an hour of one of them: the wait for the server comes once.
+    So do other runs of the same sweep that start within an hour of such a run, to wait for the server only once.
     """
     arguments: dict[str, Any] = {
         "resume": "allow",
@@ -72,7 +72,7 @@ def start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
 
 
 def _init(arguments: Mapping[str, Any], mode: str) -> wandb.Run:
-    """UserError for what W&B takes neither online nor offline: a mode, an address, a name."""
+    """Start the run; UserError for settings that W&B accepts neither online nor offline: a mode, a URL, a name."""
     try:
         return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
     except ValueError as error:
@@ -91,9 +91,9 @@ def _refused(error: Exception) -> str:
 
 
 def _identity(run: Run, *, project: str, entity: str | None) -> dict[str, Any]:
-    """What W&B calls a run and where it puts it; what the environment says of that stands over the configuration.
+    """The run's name and location in W&B; environment variables take precedence over the configuration.
 
-    Given by name: W&B itself looks into the environment once in a process.
+    They are passed explicitly, since W&B reads the environment only once per process.
     """
     found = {
         "project": project, "entity": entity, "id": run_id(run.output_dir), "name": run.name, "group": run.group,
@@ -101,7 +101,7 @@ def _identity(run: Run, *, project: str, entity: str | None) -> dict[str, Any]:
     }  # fmt: skip
     said = {key: os.environ[variable] for key, variable in _SAID.items() if os.environ.get(variable)}
     found |= said | ({"tags": said["tags"].split(",")} if "tags" in said else {})
-    # Of a sweep's agent W&B itself takes these three from the environment, and warns of each that is given.
+    # Under a sweep agent W&B takes these three from the environment, and warns about explicit ones.
     agents = ("project", "entity", "id") if os.environ.get("WANDB_SWEEP_ID") else ()
     return {key: value for key, value in found.items() if key not in agents}
 
@@ -122,7 +122,7 @@ def has_account() -> bool:
 
 
 def set_folders(output_dir: Path) -> list[str]:
-    """Point W&B's folders below `output_dir` where the user has not set them; returns the variables that were set."""
+    """Set W&B's folders to be inside `output_dir` unless the user has set them; returns the variables that were set."""
     free = {variable: output_dir / folder for variable, folder in _FOLDERS.items() if variable not in os.environ}
     for variable, folder in free.items():
         os.environ[variable] = str(ensure_folder(folder))

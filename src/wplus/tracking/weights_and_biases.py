@@ -1,7 +1,7 @@
-"""Weights & Biases as a sink, which is imported only when a run is opened.
+"""Weights & Biases as a sink, imported only when a run is opened.
 
-The local record is the truth: a run that is continued logs its rows anew from there, as far as the server cannot have
-them, and takes the place of its earlier offline parts. Steps are images seen, so every row has one place.
+The local record is authoritative: a resumed run logs its rows again from there, unless the server has them, and
+replaces its earlier offline parts. Steps are images seen, so every row has a unique position.
 """
 
 import itertools
@@ -27,19 +27,19 @@ from wplus.tracking.wandb_start import set_folders, start
 logger = logging.getLogger(__name__)
 
 _RESULTS = ("name", "value", "low", "high", "unit", "direction", "meaning", "protocol")
-_MAX_TITLE = 63  # of an alert
+_MAX_TITLE = 63  # of an alert's title
 ARTIFACTS = ("none", "last", "all")
 EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
 
 
 def open_tracker(*, project: str, entity: str | None = None, artifacts: str = "last", **run: Any) -> Tracker:
-    """A tracker that writes the local record and W&B; `run` are the fields of `Run`.
+    """A tracker that writes the local record and to W&B; `run` are the fields of `Run`.
 
     Args:
-        project: of W&B.
-        entity: user or team; None: the default of the account.
-        artifacts: which versions of the models, latents and directions that the run makes are stored in W&B: `none`,
-            `last` (the one that stands when the run ends), or `all`.
+        project: W&B project.
+        entity: user or team; None: the account's default.
+        artifacts: which versions of the run's models, latents and directions are stored in W&B: `none`, `last` (the
+            final one), or `all`.
     """
     if artifacts not in ARTIFACTS:
         raise UserError(f"tracking.artifacts must be one of {', '.join(ARTIFACTS)}, got '{artifacts}'.")
@@ -50,11 +50,11 @@ def open_tracker(*, project: str, entity: str | None = None, artifacts: str = "l
 
 
 class WeightsAndBiases(Sink):
-    """One W&B run. Its id is kept in the output folder: the same command again continues the same run."""
+    """One W&B run. Its id is kept in the output folder, so that repeating the command resumes the same run."""
 
     def __init__(self, run: Run, *, project: str, entity: str | None = None, artifacts: str = "last") -> None:
         self.folder, self.artifacts = run.output_dir, artifacts
-        self._earlier = _num_rows(self.folder)  # of the local record, to be logged anew before the next row
+        self._earlier = _num_rows(self.folder)  # rows of the local record to log again before the next row
         self._borrowed = set_folders(self.folder)
         self._axis_defined, self._config = False, dict(run.config)
         self._measured: dict[str, Plain] = {}
@@ -70,7 +70,7 @@ class WeightsAndBiases(Sink):
         self._step, self._keys = 0, set[str]()
 
     def describe(self, info: Mapping[str, MetricInfo]) -> None:
-        """Of which numbers the best value of the curve is told beside the last one."""
+        """Note the curves whose best value is summarized besides the last one."""
         self._directions |= {name: each.direction for name, each in info.items() if each.direction != "neither"}
 
     def log(self, values: Plain, *, kimg: float | None = None) -> None:
@@ -79,12 +79,12 @@ class WeightsAndBiases(Sink):
         self._log(values, kimg)
 
     def _log(self, values: Plain, kimg: float | None, time: float | None = None) -> None:
-        """One row, of now or of a `time` in seconds since 1970."""
+        """Log one row, at the current time or at `time` in seconds since 1970."""
         self._define_axis(kimg)
         if kimg is not None:
             self._note_extremes(values)
         step = self._step if kimg is None else max(self._step, round(1000 * kimg))
-        if step == self._step and self._keys & values.keys():  # one step has one value for a key
+        if step == self._step and self._keys & values.keys():  # a step holds one value per key
             step += 1
         self._keys = {*values, *(self._keys if step == self._step else ())}
         self._step = step
@@ -100,7 +100,7 @@ class WeightsAndBiases(Sink):
                     self._extremes[key] = better(value, self._extremes.get(key, value))
 
     def rewind(self, kimg: float | None) -> None:
-        """The local record has been shortened before: what is left of it is the run's history."""
+        """Set the run's history to the local record, which has already been truncated."""
         self._replay(_num_rows(self.folder))
 
     def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
@@ -123,7 +123,7 @@ class WeightsAndBiases(Sink):
         self.log({key: wandb.Histogram(values[np.isfinite(values)])}, kimg=kimg)
 
     def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
-        """A warning is an alert, which W&B sends by mail or Slack where the user wants that; the rest is local."""
+        """Send warnings as W&B alerts, by mail or Slack if the user has set that up; other messages are local."""
         if level == "warning":
             at = "" if kimg is None else f" at {kimg:g} kimg"
             self._run.alert(f"{self._run.name}{at}"[-_MAX_TITLE:], text, level="WARN")
@@ -136,9 +136,9 @@ class WeightsAndBiases(Sink):
             self._store_artifacts()
 
     def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
-        """The same content has the same digest: online this names the very version that another run logged.
+        """Mark an input as used. Digests identify content: online this refers to the version logged by another run.
 
-        W&B cannot use artifacts offline; the config then says what was used.
+        W&B cannot use artifacts offline; they are then recorded in the config.
         """
         self._run.config.update({"inputs": {name: {"kind": kind, **to_json(metadata or {})}}}, allow_val_change=True)
         if not self._run.offline and not self._run.disabled:
@@ -150,9 +150,9 @@ class WeightsAndBiases(Sink):
         self._run.config.update({top: to_json(self._config[top]) for top in tops}, allow_val_change=True)
 
     def summary(self, values: Plain) -> None:
-        """W&B's summary has room for a number alone; what else is known of it goes into the table `results`.
+        """Write values to W&B's summary, which only holds numbers; their other fields go into the table `results`.
 
-        What was derived from other settings belongs to the configuration.
+        Settings derived from others are written to the configuration.
         """
         plain = {key: to_json(entry["value"]) for key, entry in values.items()}
         derived = {key.removeprefix(DERIVED): value for key, value in plain.items() if key.startswith(DERIVED)}
@@ -181,16 +181,15 @@ class WeightsAndBiases(Sink):
             logger.info("W&B run: %s", where)
 
     def _best_values(self) -> dict[str, float]:
-        """The lowest, or the highest, of every curve of which such values are better, as `extreme_key` calls it.
+        """The minimum or maximum of every curve with a direction, under its `extreme_key`.
 
-        W&B's parallel coordinates show what stands in the summary alone, and its own minimum takes the place of the
-        last value there.
+        W&B's parallel coordinates only show summary values, and W&B's own minimum would replace the last value there.
         """
         keys = [extreme_key(name, direction) for name, direction in self._directions.items()]
         return {key: self._extremes[key] for key in keys if key in self._extremes}
 
     def _replay(self, num_rows: int) -> None:
-        """Log the first rows of the local record, those that the server has passed over, and what belongs to them."""
+        """Log the first `num_rows` of the local record again, except those the server has, with their artifacts."""
         self._earlier = 0
         for row in itertools.islice(read_records(self.folder), num_rows):
             kimg, time = row.pop(KIMG, None), row.pop("time", None)
@@ -204,20 +203,20 @@ class WeightsAndBiases(Sink):
         self._parts.drop_replaced()
 
     def _store_artifacts(self) -> None:
-        """Those that were made since the last time."""
+        """Store the artifacts made since the last call."""
         for path, entry in self._made.values():
             self._store(_files(path, entry["kind"]), **entry)
         self._made = {}
 
     def _store(self, files: Mapping[str, str], *, aliases: Sequence[str], **entry: Any) -> None:
-        """Log an artifact of `files` (name -> path), and note where W&B keeps its copies."""
+        """Log an artifact of `files` (name -> path), and note the paths of W&B's copies."""
         artifact = _artifact(files, **entry)
         self._run.log_artifact(artifact, aliases=list(aliases))
         copies = {name: each.local_path for name, each in artifact.manifest.entries.items() if each.local_path}
         self._parts.note_artifact(step=self._step, files=copies, aliases=list(aliases), **to_json(entry))
 
     def _define_axis(self, kimg: float | None) -> None:
-        """Every curve is drawn over kimg; a run that never gives one keeps W&B's own step."""
+        """Use kimg as the axis of every curve; a run that never logs it keeps W&B's step."""
         if kimg is None or self._axis_defined:
             return
         self._run.define_metric(KIMG, overwrite=True)
@@ -226,7 +225,7 @@ class WeightsAndBiases(Sink):
 
 
 def _is_measured(key: str, entry: Plain) -> bool:
-    """Numbers with a protocol; what a preset chose stands in the configuration."""
+    """Whether a value is a metric with a protocol; values chosen by presets are in the configuration."""
     value = entry["value"]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and bool(entry.get("protocol")) and not key.startswith(DERIVED)
@@ -234,13 +233,13 @@ def _is_measured(key: str, entry: Plain) -> bool:
 
 def _result_cells(key: str, entry: Plain) -> list[Any]:
     low, high = entry.get("interval") or (None, None)
-    low, high = (None, None) if low == high else (low, high)  # an interval without width says nothing
+    low, high = (None, None) if low == high else (low, high)  # an interval without width carries no information
     info = [entry.get(name, "") for name in ("unit", "direction", "meaning")]
     return [key, float(entry["value"]), low, high, *info, json.dumps(to_json(entry["protocol"]))]
 
 
 def _files(path: AnyPath | None, kind: str) -> dict[str, str]:
-    """Name in the artifact -> file. The images of a data set stay where they are."""
+    """Name in the artifact -> file. The images of a data set are not uploaded."""
     if path is None or kind == "dataset":
         return {}
     root = Path(path)
@@ -250,7 +249,8 @@ def _files(path: AnyPath | None, kind: str) -> dict[str, str]:
 
 
 def _artifact(files: Mapping[str, str], *, name: str, kind: str, metadata: Plain | None) -> wandb.Artifact:
-    """The files with their metadata, which stand in a file where there is no other: one content, one version."""
+    """An artifact of the files with their metadata, which are written to a file if there is no other, so that equal
+    content is one version."""
     plain = to_json(metadata or {})
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata=plain)
     for inside, file in files.items():
@@ -266,7 +266,7 @@ def _num_rows(folder: Path) -> int:
 
 
 def _logged(folder: Path, row: Plain) -> Iterator[tuple[str, Any]]:
-    """The values of a row of the local record as W&B logs them; files that are gone are left out."""
+    """The values of a row of the local record in the form logged to W&B; missing files are left out."""
     for key, value in row.items():
         if not isinstance(value, Mapping):
             yield key, float(value)
