@@ -73,7 +73,7 @@ def test_seeds_alone_are_one_configuration(tmp_path):
     write_run(tmp_path / "again", {PSNR: 9.0}, seed=1)
     again = sweep_table(read_members([tmp_path]))
     assert dict(again.rows["all runs"][PSNR].points) == {0: 0, 1: 1, 2: 2}
-    assert "1 runs ask what another one asked" in again.notes[0]
+    assert "1 runs repeat another one" in again.notes[0]
 
 
 def test_numbers_of_earlier_stages_stand_beside_a_runs_own(tmp_path):

@@ -1,1 +1,1 @@
-"""Sweeps: many runs of one question, launched, continued, and put into one table."""
+"""Sweeps: launching and resuming many runs that answer one question, and summarizing them in a table."""

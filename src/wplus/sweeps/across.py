@@ -1,9 +1,9 @@
-"""Several data sets or resolutions: what may be said of all of them together, and what may not.
+"""Statistics over several data sets or resolutions.
 
-Fréchet distances of two data sets have no common scale, and a mean of them is that of the harder one. How often a
-method is better than the baseline needs none (the probability of improvement). The interquartile mean is taken of what
-a run changes against the baseline of its own data set: of the ratio of the two, and of the difference for dB, which are
-logarithms already, and for numbers that are not all positive.
+Fréchet distances on different data sets have no common scale, and their mean is dominated by the hardest one. The
+probability of improvement over the baseline needs no common scale. The interquartile mean is computed relative to the
+baseline on the same data set: of the ratio, or of the difference for dB, which are logarithms already, and for metrics
+that are not all positive.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from wplus.sweeps.table import SweepTable
 
 @dataclass(frozen=True)
 class Across:
-    """A number of a method against the baseline, over data sets."""
+    """A metric of a method relative to the baseline, over data sets."""
 
     num_sets: int
     is_ratio: bool
-    """Whether `interquartile` is of value / mean of the baseline; else of value - mean of the baseline."""
+    """Whether `interquartile` is of value / baseline mean; else of value - baseline mean."""
     interquartile: Mean
-    """The baseline's own mean is taken as it is: its own spread is in `improvement` alone."""
+    """The baseline's mean is taken as fixed: only `improvement` accounts for its spread."""
     improvement: Mean | None
-    """How likely a run of the method is better than one of the baseline; None for a number without a direction."""
+    """Probability that a run of the method is better than one of the baseline; None for metrics without a direction."""
 
 
 def across_sets(table: SweepTable, number: str) -> dict[str, Across]:
-    """Method -> what is found over the data sets that it shares with the baseline; empty without a baseline."""
+    """Method -> statistics over the data sets that it shares with the baseline; empty without a baseline."""
     baselines = table.comparison.baseline
     if not isinstance(baselines, Mapping):
         return {}

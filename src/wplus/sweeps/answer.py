@@ -1,4 +1,4 @@
-"""The table that answers a sweep's question: by its objective, baseline, margin and data sets, or by those asked."""
+"""The table that answers a sweep's question, with its objective, baseline, margin and data sets, or those requested."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is asked of runs. What is left out, their sweep says.
+    """Settings of a table of runs. By default they are taken from the runs' sweep.
 
     Args:
-        numbers: that are tested; none: those that decide.
-        sort: the number that decides.
+        numbers: metrics to test; if empty, the objectives.
+        sort: metric to sort by.
         baseline: the configuration to compare with, by its name or its values.
-        margin: differences up to it mean nothing: "[NUMBER=]VALUE", without a number of the one that decides.
-        across: keys that tell data sets apart.
+        margin: differences up to it count as equivalent: "[NUMBER=]VALUE", by default for the objective.
+        across: keys that distinguish data sets.
     """
 
     numbers: Sequence[str] = ()
@@ -36,7 +36,7 @@ class Asked:
 def answering_table(
     members: Sequence[Member], specs: Sequence[Spec], asked: Asked | None = None, conditions: Sequence[Condition] = ()
 ) -> SweepTable:
-    """The configurations, the best first. UserError for a number, a baseline or a key that there is not."""
+    """The configurations, best first. UserError for an unknown metric, baseline or key."""
     asked = asked or Asked()
     known = list(dict.fromkeys(name for member in members for name in member.numbers()))
     numbers = [number_named(text, known) for text in asked.numbers]
@@ -53,14 +53,14 @@ def answering_table(
         if asked.baseline:
             raise
         table = sweep_table(members, margin=margin, tested=tested, across=across)
-        # Of a part of the sweep, or of one of several data sets.
+        # E.g. for a part of the sweep, or for one of several data sets.
         table = replace(table, notes=[*table.notes, str(error)])
     table = replace(table.only(conditions), objectives=objectives)
     return table if sort is None else table.sorted_by(sort)
 
 
 def number_named(text: str, known: Sequence[str]) -> str:
-    """The full name of a number."""
+    """Resolve the full name of a metric."""
     return full_name(text, known, separator="/", what="The number")
 
 
@@ -84,7 +84,7 @@ def _margins(texts: Sequence[str], known: Sequence[str], objective: str | None) 
 
 
 def _margins_of(specs: Sequence[Spec], known: Sequence[str]) -> dict[str, float]:
-    """Those of sweeps, as far as their runs have such numbers: a part of a chain has not."""
+    """The margins of sweeps whose metrics the runs have; runs of earlier stages lack some."""
     found: dict[str, float] = {}
     for spec in specs:
         own = {} if spec.margin is None else spec.margin

@@ -1,7 +1,7 @@
-"""Is the winner of a sweep as good on seeds that did not choose it?
+"""Confirm the winners of a sweep on fresh seeds.
 
-The best of many is the best partly by luck: its mean on the seeds that chose it is too good. The best K are run again,
-with the baseline, on fresh seeds, and what those say counts.
+The best of many configurations is the best partly by luck, so its mean on the seeds used for selection is optimistic.
+The best K and the baseline are run again on fresh seeds, which give the unbiased result.
 """
 
 import re
@@ -19,16 +19,16 @@ from wplus.sweeps.spec import Job, Spec, ancestors
 from wplus.sweeps.state import SWEEP
 from wplus.sweeps.table import SweepTable, sweep_table
 
-FOLDER = "confirm"  # of a sweep: a sweep for each configuration that is confirmed
+FOLDER = "confirm"  # in a sweep's folder: a sweep for each configuration to confirm
 
 
 def chosen(table: SweepTable, num: int) -> list[str]:
-    """The best `num` configurations as the table is sorted, and the baseline. UserError where there is no order."""
+    """The best `num` configurations in the table's order, and the baseline. UserError if the table has no order."""
     check_number("confirm", num, lowest=1, whole=True)
     if table.sort is None:
         raise UserError("--confirm needs a number to choose by: --sort NUMBER, or an objective in the sweep.")
     if table.sort not in table.info or table.info[table.sort].direction == "neither":
-        raise UserError(f"--confirm needs a number that judges, and {table.sort} says of no value that it is better.")
+        raise UserError(f"--confirm needs a number with a direction, and {table.sort} has no better or worse.")
     if table.across:
         raise UserError("--confirm chooses among the configurations of one data set: leave --across out, and say which "
                         f"with --where {table.across[0]}=...")  # fmt: skip
@@ -38,14 +38,14 @@ def chosen(table: SweepTable, num: int) -> list[str]:
 
 
 def fresh_seeds(table: SweepTable) -> list[int]:
-    """As many as a configuration has, at least five, none of which any run has used."""
+    """Seeds that no run has used, as many as a configuration has, but at least five."""
     used = [seed for seeds in table.members.values() for seed in seeds]
     num = max(MIN_SEEDS, *(len(seeds) for seeds in table.members.values()))
     return list(range(max(used) + 1, max(used) + 1 + num))
 
 
 def confirming(spec: Spec, jobs: Sequence[Job], table: SweepTable, group: str, seeds: Sequence[int]) -> Spec:
-    """The sweep over these seeds of one configuration of a sweep with these jobs, and the earlier stages it needs."""
+    """A sweep over `seeds` for one configuration of a sweep with these `jobs`, with the earlier stages it needs."""
     job = next(iter(table.members[group].values())).job
     if job is None:
         raise UserError("--confirm needs the folder of a sweep: how other runs were started is not known.")
@@ -68,7 +68,7 @@ def _without_seed(job: Job) -> dict[str, object]:
 
 
 def confirmed(folder: Path, table: SweepTable) -> tuple[list[Section], list[str]]:
-    """What the runs on fresh seeds below the sweep's `folder` say, and notes; nothing where none has finished."""
+    """Results of the runs on fresh seeds below the sweep's `folder`, and notes; empty if none has finished."""
     if table.sort is None or table.across:
         return [], []
     used = {seed for seeds in table.members.values() for seed in seeds}
@@ -89,12 +89,12 @@ def confirmed(folder: Path, table: SweepTable) -> tuple[list[Section], list[str]
 
 
 def _is(member: Member, table: SweepTable, group: str | None) -> bool:
-    """Whether a run is of this configuration of another table; names may be shorter there."""
+    """Whether a run belongs to this configuration of another table, where names may be shorter."""
     return group is not None and matches(member, table.settings[group])
 
 
 def confirmation(table: SweepTable, fresh: SweepTable) -> Section:
-    """What the seeds that chose say, and what the fresh ones do."""
+    """Compare the results on the seeds used for selection and on fresh ones."""
     number = str(table.sort)
     title = f"{heading(number, table.info.get(number))}: on the seeds that chose (optimistic), and on fresh ones"
     rows = [["configuration", f"seeds {_span(table)}, optimistic", f"fresh seeds {_span(fresh)}", "change"]]

@@ -1,4 +1,4 @@
-"""Runs of one question as configurations with seeds, and which configuration each is compared with."""
+"""Groups runs into configurations with seeds, and determines the baseline of each configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from wplus.sweeps.where import read_conditions
 
 
 class NoBaseline(UserError):
-    """No configuration, or several, fit the baseline."""
+    """Raised if no configuration, or more than one, matches the baseline."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Configurations, and what tells them apart.
+    """Configurations, and the keys that distinguish them.
 
     Attributes:
         seeds: configuration -> seed -> run.
-        keys: what varies, but for the seed.
-        sets: those of the keys that tell data sets apart.
-        notes: what a reader must know.
+        keys: the keys that vary, without the seed.
+        sets: the keys among them that distinguish data sets.
+        notes: notes for the reader.
     """
 
     seeds: Mapping[str, Mapping[int, Member]]
@@ -31,7 +31,7 @@ class Groups:
     notes: Sequence[str] = field(default_factory=list)
 
     def first(self, group: str) -> Member:
-        """One of its runs, for what all of them have in common."""
+        """One of the configuration's runs, for values common to all of them."""
         return next(iter(self.seeds[group].values()))
 
     @property
@@ -50,9 +50,9 @@ class Groups:
         return {group: name for (group, _), name in zip(everyone, names, strict=True)}
 
     def find(self, wanted: Point | str | None) -> str | None:
-        """The method of that name, or with those values ("space=w", or a mapping); None for nothing.
+        """Find the method with this name or these values ("space=w", or a mapping); None if nothing is wanted.
 
-        NoBaseline where it is not exactly one.
+        Raises NoBaseline unless exactly one matches.
         """
         if not wanted:
             return None
@@ -75,7 +75,7 @@ class Groups:
         return all(each.holds(each.of(member)) for each in read_conditions(wanted.split(), everyone))
 
     def baselines(self, method: str | None) -> str | dict[str, str] | None:
-        """The configuration that all are compared with; with several data sets, for each the one on the same set."""
+        """The baseline of all configurations; with several data sets, configuration -> the baseline on the same set."""
         if method is None or not self.sets:
             return method
         places = self._names(self.sets)
@@ -85,10 +85,10 @@ class Groups:
 
 
 def grouped(members: Sequence[Member], across: Sequence[str] = (), keys: Sequence[str] | None = None) -> Groups:
-    """The finished ones, of one command, by `keys`; None: by all that varies but the seed.
+    """Group the finished members, of one command, by `keys`; None: by all varying keys except the seed.
 
-    `across` are keys, or groups of keys, that tell data sets apart. UserError where no run has finished, for several
-    commands, and for keys that do not vary.
+    `across` are keys, or groups of keys, that distinguish data sets. Raises UserError if no run has finished, for
+    several commands, and for keys that do not vary.
     """
     done = _finished(members)
     keys = [key for key in varying(done) if key != SEED] if keys is None else keys
@@ -102,14 +102,14 @@ def grouped(members: Sequence[Member], across: Sequence[str] = (), keys: Sequenc
         seeds = groups.setdefault(name, {})
         if seeds.setdefault(member.seed, member) is not member:
             twice.append(str(member.folder))
-    notes = [f"{len(twice)} runs ask what another one asked and do not count, such as '{twice[0]}'."] if twice else []
+    notes = [f"{len(twice)} runs repeat another one and are not counted, such as '{twice[0]}'."] if twice else []
     if num_left := len(members) - len(done):
-        notes.append(f"{num_left} of {len(members)} runs have not finished and do not count.")
+        notes.append(f"{num_left} of {len(members)} runs have not finished and are not counted.")
     return Groups(groups, keys, sets, notes)
 
 
 def sets_among(keys: Sequence[str], across: Sequence[str]) -> list[str]:
-    """Those of the keys that `across` names, by their ends or as a group."""
+    """The keys named by `across`, by their last parts or as a group."""
     return [key for key in keys if any(_is_of(key, each) for each in across)]
 
 

@@ -1,4 +1,4 @@
-"""Short, unambiguous names of what varies between the members of a sweep: "w+ perceptual=0.1 s1"."""
+"""Short, unambiguous labels of what varies between the members of a sweep: "w+ perceptual=0.1 s1"."""
 
 import os
 import re
@@ -11,11 +11,11 @@ from wplus.core.claim import PATHS
 
 SEED = "seed"
 Point = Mapping[str, Any]
-"""Key -> value of what a job has that others have otherwise."""
+"""Key -> value of a job for the keys that vary between jobs."""
 
 
 def value_text(value: object) -> str:
-    """A value as an override has it."""
+    """A value as written in an override."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(value_text, value))}]"
     if isinstance(value, Mapping):
@@ -26,10 +26,10 @@ def value_text(value: object) -> str:
 
 
 def labels(points: Sequence[Point], always: Collection[str] = ()) -> list[str]:
-    """A name for each point, of the keys that vary alone: words stand for themselves, numbers after their key.
+    """A label for each point, from the varying keys only: words alone, numbers with their key.
 
-    A key is cut to its last part as long as no other ends alike; a word that several keys have keeps its key. What
-    does not vary, and is not `always` named, has no part in a name: that of a single point is empty.
+    A key is shortened to its last part if that is unambiguous; a word that occurs for several keys keeps its key. Keys
+    that do not vary, and are not in `always`, are left out: the label of a single point is empty.
     """
     named = {*varying_keys(points), *always}
     keys = sorted(dict.fromkeys(key for point in points for key in point if key in named), key=lambda key: key == SEED)
@@ -41,14 +41,14 @@ def labels(points: Sequence[Point], always: Collection[str] = ()) -> list[str]:
 
 
 def varying_keys(points: Sequence[Point]) -> list[str]:
-    """The keys with several values, in the order in which they first appear, the seed last; not to have one is one."""
+    """The keys with several values, in order of appearance, the seed last; a missing key counts as a value."""
     keys = dict.fromkeys(key for point in points for key in point)
     texts = {key: {value_text(point[key]) if key in point else None for point in points} for key in keys}
     return sorted((key for key in keys if len(texts[key]) > 1), key=lambda key: key == SEED)
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Key -> its last part, or as many of the last parts as tell it from the others."""
+    """Key -> its last part, or as many of its last parts as needed to distinguish it from the others."""
     found = {}
     for key in keys:
         parts = key.split(".")
@@ -67,14 +67,14 @@ def _part(key: str, short: str, text: str, words: Counter[str]) -> str:
 
 
 def short_texts(values: Iterable[Any], key: str) -> dict[str, str]:
-    """Text -> shorter text, where all stay different: of paths the last part, of long numbers four digits."""
-    is_path = key.rpartition(".")[2] in PATHS  # a space such as f/w+ is none
+    """Text -> shorter text, if all remain distinct: the last part of paths, four digits of long numbers."""
+    is_path = key.rpartition(".")[2] in PATHS  # a space such as f/w+ is not a path
     found = {value_text(value): _short_text(value, is_path=is_path) for value in values}
     return found if len(set(found.values())) == len(found) else {text: text for text in found}
 
 
 def plain_text(value: object) -> str:
-    """A value for people: as an override has it, without the backslashes of Hydra's grammar."""
+    """A value for display: as in an override, without the backslashes of Hydra's grammar."""
     return re.sub(r"\\(?=[^\w\s])", "", value_text(value))
 
 

@@ -1,4 +1,4 @@
-"""Bring a sweep to its end: what is done is passed over, what was begun goes on, failed runs wait for `retry`."""
+"""Run a sweep to completion: finished jobs are skipped, started ones resumed, failed ones left to `retry`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from wplus.sweeps.trials import Trials, direction
 from wplus.tracking.local import read_result
 
 T = TypeVar("T")
-_LOOK = 2.0  # seconds between two looks at what other launches do
+_LOOK = 2.0  # seconds between checks of other launches
 
 
 class Asked(NamedTuple):
-    """What a job comes down to: the digest of its question, the run's folder, and the digest that is written there."""
+    """The resolved identity of a job: the digest of its question, the run's folder, and the digest written there."""
 
     digest: str
     run_dir: Path | str
@@ -40,18 +40,18 @@ Question = Callable[[str, Sequence[str]], tuple[Any, ...]]
 
 
 class Launch:
-    """One go at a sweep; several at a time, also on several machines, divide its jobs.
+    """One launch of a sweep; concurrent launches, even on several machines, share its jobs.
 
     Args:
-        folder: of the sweep.
-        spec: what it asks.
-        question: who is asked what a job comes down to.
-        slots: as many jobs at a time, each in a process of its own; none: one after the other in this process.
+        folder: the sweep's folder.
+        spec: the sweep.
+        question: resolves a job to its `Asked`.
+        slots: one concurrent job per slot, each in its own process; if empty, jobs run sequentially in this process.
         command: runs a job in this process.
         retry: run failed jobs again.
-        max_failures: stop after so many; None: go on with the others.
+        max_failures: stop after this many failures; None: continue with the other jobs.
         only: the ids of the jobs to run; None: all.
-        is_coming: whether somebody else has a job in hand; whoever reads it waits for that.
+        is_coming: whether another launch is running a job; jobs that depend on it wait.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Launch:
             check_choice("--only", job_id, self.jobs)
 
     def _add(self, spec: Spec) -> list[Job]:
-        """The jobs that are new, with their states."""
+        """Add new jobs with their states, and return them."""
         new = [job for job in self.folder.jobs(spec) if job.id not in self.jobs]
         self.jobs |= {job.id: job for job in new}
         self.states |= {job.id: self.folder.load(job).look() for job in new}
         return new
 
     def resolve(self, job: Job) -> bool:
-        """Find out digest and folder of a job whose parents are done; False where they are not yet."""
+        """Determine the digest and folder of a job whose parents are done; False if they are not done yet."""
         state = self.states[job.id]
         if any(self.states[parent].state != "done" for parent in job.needs):
             return False
@@ -91,7 +91,7 @@ class Launch:
         asked = Asked(*self.question(job.stage.verb, state.overrides))
         is_known = (asked.digest, str(asked.run_dir), asked.claim) == (state.digest, state.run_dir, state.claim)
         if asked.digest != state.digest:
-            state.state = "queued"  # of another question nothing is known
+            state.state = "queued"  # the state belongs to another question
         state.digest, state.run_dir, state.claim = asked.digest, str(asked.run_dir), asked.claim
         owner = self._owners.setdefault(state.run_dir, state)
         if owner.digest != state.digest and state.run_dir:
@@ -105,14 +105,14 @@ class Launch:
         return True
 
     def resolve_all(self) -> None:
-        """All jobs whose parents are done; of the others UserError where they could not be composed even then."""
+        """Resolve all jobs whose parents are done; UserError for others that could not be composed even then."""
         for job in self.jobs.values():
             if not self.resolve(job):
                 folders = {parent: Path(f"runs/{parent}") for parent in job.needs}
                 self.question(job.stage.verb, job.overrides(folders))
 
     def plan(self) -> str:
-        """What would be run, with an estimate from the jobs that are done, or from earlier runs of the same command."""
+        """List what would run, with a time estimate from finished jobs or from earlier runs of the same command."""
         self.resolve_all()
         rows = [f"  {state.id}  {state.state:<11}  {state.label}  {state.run_dir}" for state in self.states.values()
                 if self.only is None or state.id in self.only]  # fmt: skip
@@ -123,10 +123,10 @@ class Launch:
         return "\n".join([*rows, *trials, f"{counted(self.states)}{left}"])
 
     def run(self) -> int:
-        """Run what is to be run; 0 when all jobs are done, else 1. `Interrupted` passes when all is saved."""
-        self.resolve_all()  # mistakes are told before anything runs
+        """Run all pending jobs; returns 0 if all jobs are done, else 1. Re-raises `Interrupted` once all is saved."""
+        self.resolve_all()  # errors are reported before anything runs
         for job_id, state in self.states.items():
-            if self.folder.load(self.jobs[job_id]).digest != state.digest:  # else others may have noted more since
+            if self.folder.load(self.jobs[job_id]).digest != state.digest:  # otherwise others may have noted more since
                 self.folder.save(state)
         if self.spec.search is not None:
             self._trials = Trials(self.folder, self.spec)
@@ -138,7 +138,7 @@ class Launch:
             with ThreadPoolExecutor(len(self.slots)) if self.slots else Here() as pool, self._passing_signals_on():
                 try:
                     self._loop(pool, running, free)
-                except UserError:  # the others need not go on
+                except UserError:  # the other jobs need not continue
                     self.processes.interrupt()
                     raise
             if self._received:
@@ -171,11 +171,11 @@ class Launch:
 
     @property
     def _ends(self) -> bool:
-        """Whether nothing further is to start."""
+        """Whether no further jobs should start."""
         return bool(self._received) or (self.max_failures is not None and self._failures >= self.max_failures)
 
     def _ready(self, waiting: dict[str, Job], running: Collection[str]) -> list[Job]:
-        """Jobs that can start now, one for each free slot; those that need none are taken off the list."""
+        """Jobs that can start now, one for each free slot; jobs that need not run are removed from `waiting`."""
         ready: list[Job] = []
         busy, room = set(running), max(1, len(self.slots)) - len(running)
         for job in list(waiting.values()):
@@ -193,7 +193,7 @@ class Launch:
                 del waiting[job.id]
                 self.folder.save(state)
                 self._check_objectives(job)
-            elif state.digest not in busy and state.state != "running":  # equal questions are one run
+            elif state.digest not in busy and state.state != "running":  # equal questions share a run
                 busy.add(state.digest)
                 ready.append(job)
         if self._trials is not None and len(ready) < room and not self._ends and self._trials.ask():
@@ -203,7 +203,7 @@ class Launch:
         return ready
 
     def _refuse(self, job: Job, error: UserError) -> None:
-        """It fails, before it starts."""
+        """Mark a job as failed before it starts."""
         state, log = self.states[job.id], self.folder.log(job.id)
         state.state, state.error, state.traceback = "failed", str(error), str(log)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -212,21 +212,21 @@ class Launch:
         self._say(state, 0.0)
 
     def _others(self, waiting: dict[str, Job]) -> list[str]:
-        """The jobs that others have in hand and that are waited for here."""
+        """The jobs run by other launches that this one waits for."""
         wanted = {each for job in waiting.values() for each in (job.id, *job.needs)}
         own = self.only is None
         found = [each for each in wanted if (own or each not in waiting) and self.is_coming(self._again(each))]
         return sorted(found or [each for each in waiting if self._again(each).state == "running"])
 
     def _again(self, job_id: str) -> JobState:
-        """The state as others may have noted it since."""
+        """Reload a state, which others may have changed."""
         state = self.folder.load(self.jobs[job_id]).look()
         if state.digest == self.states[job_id].digest or not self.states[job_id].digest:
             self.states[job_id] = state
         return state
 
     def _run_in_slot(self, job: Job, free: queue.SimpleQueue[Slot]) -> bool:
-        """Run the job, unless another launch is about to: then False."""
+        """Run the job; False if another launch is about to run it."""
         state = self.states[job.id]
         with contextlib.ExitStack() as stack:
             try:
@@ -257,7 +257,7 @@ class Launch:
         else:
             ended = run_here(self.command, arguments, {**environment, HERE: "1"}, watch)
             if ended.status in (130, 143) and not ended.was_pruned:
-                self._received.append(ended.status - 128)  # who heeds signals here is the job: it ends the sweep
+                self._received.append(ended.status - 128)  # jobs here take the signals: end the sweep
         if watch is not None:
             watch.flush()
         self._note(state, ended, log, time.monotonic() - began)
@@ -273,7 +273,7 @@ class Launch:
         elif ended.status in STOPPED:
             state.state = "interrupted"
         elif ended.status == 0:
-            state.state = "done"  # also of a command without a record of its own
+            state.state = "done"  # even without a record of its own
         elif ended.status < 0:
             state.state = "killed"
         else:
@@ -286,9 +286,9 @@ class Launch:
 
     @contextlib.contextmanager
     def _passing_signals_on(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the running processes, which save what they have; nothing further starts.
+        """On Ctrl-C and SIGTERM, ask the running processes to save and exit, and start nothing further.
 
-        A second one kills them.
+        A second signal kills them.
         """
 
         def leave(number: int, _: object) -> None:
@@ -309,7 +309,7 @@ class Launch:
             self._trials.tell(self.jobs, self.states)
 
     def _check_objectives(self, job: Job) -> None:
-        """UserError after the first job that is done, when what decides is not among its numbers."""
+        """Raise UserError after the first finished job if an objective is not among its metrics."""
         state, stage = self.states[job.id], job.stage.name
         own = [name for name in self.spec.objectives if self.spec.stage_of(name).name == stage]
         if state.state == "done" and own and not self._has_objective:
@@ -331,10 +331,10 @@ class Launch:
 
 
 class Here(Executor):
-    """Runs what is submitted at once, in this thread."""
+    """An executor that runs tasks immediately in this thread."""
 
     def submit(self, task: Callable[..., T], /, *values: Any, **options: Any) -> Future[T]:
-        """A future that has its result."""
+        """Run the task; returns a completed future."""
         done: Future[T] = Future()
         done.set_result(task(*values, **options))
         return done

@@ -1,4 +1,4 @@
-"""Any folders of runs as members of one table: what each was asked, what it found, what varies between them."""
+"""Reads folders of runs as members of a table: their settings, their results, and what varies between them."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from wplus.sweeps.state import SWEEP, JobState, SweepFolder
 from wplus.tracking.local import numbers_in, read_result
 from wplus.tracking.run_folder import read_json, true_status
 
-ALONE = "all runs"  # the name of the only configuration of several runs
+ALONE = "all runs"  # the name if all runs have the same configuration
 
 
 @dataclass(frozen=True)
@@ -25,34 +25,34 @@ class Member:
 
     folder: Path
     command: str
-    """train, invert, ...; empty where its record does not say."""
+    """train, invert, ...; empty if not recorded."""
     status: str
     asked: Mapping[str, Any]
-    """Dotted key -> value of its configuration, without bookkeeping."""
+    """Dotted key -> value of its configuration, without bookkeeping keys."""
     values: Mapping[str, Mapping[str, Any]]
     """Name -> entry, as `MetricResult.entry()`."""
     seconds: float | None = None
     job: Job | None = None
-    """Of the sweep that it was read from."""
+    """Its job in the sweep that it was read from."""
     earlier: Sequence[Path] = ()
-    """The runs of earlier stages that it comes from, whose numbers are its numbers, too."""
+    """The runs of earlier stages that it is based on, whose metrics it inherits."""
     inherited: frozenset[str] = frozenset()
-    """Names of the values that are theirs."""
+    """Names of the inherited values."""
 
     @property
     def seed(self) -> int:
-        """0 where the command has none."""
+        """The seed; 0 if the command has none."""
         seed = self.asked.get(SEED, 0)
         return seed if isinstance(seed, int) else 0
 
     def numbers(self) -> dict[str, float]:
-        """The values that are numbers; what was derived from settings is none."""
+        """The numeric values, without those derived from settings."""
         return {name: float(entry["value"]) for name, entry in self.values.items()
                 if isinstance(entry.get("value"), int | float) and not name.startswith("derived/")}  # fmt: skip
 
     @cached_property
     def items(self) -> dict[str, dict[str, float]]:
-        """What was measured item by item (image by image): item -> the number's full name -> value."""
+        """Per-item (e.g. per-image) measurements: item -> full name of the metric -> value."""
         found: dict[str, dict[str, float]] = {}
         full = {name.rpartition("/")[2]: name for name in self.numbers()}
         for folder in (*self.earlier, self.folder):
@@ -68,9 +68,9 @@ class Member:
 
 
 def read_members(folders: Iterable[Path]) -> list[Member]:
-    """Of runs, of sweeps, and of folders that hold runs, each once. UserError where there is none.
+    """Read the members in folders of runs, sweeps, or containing runs, each once. UserError if there are none.
 
-    Of a sweep of several stages the runs of the last one that records the objective are members.
+    For a sweep with several stages, the members are the runs of the last stage that records the objective.
     """
     found = members_in(folders)
     if not found:
@@ -79,7 +79,7 @@ def read_members(folders: Iterable[Path]) -> list[Member]:
 
 
 def members_in(folders: Iterable[Path]) -> list[Member]:
-    """As `read_members`, of whatever there is."""
+    """Like `read_members`, but returns an empty list if there are none."""
     found: dict[Path, Member] = {}
     for folder in folders:
         for path, job, earlier in _runs(folder):
@@ -90,10 +90,10 @@ def members_in(folders: Iterable[Path]) -> list[Member]:
 
 
 def read_member(folder: Path, job: Job | None = None, earlier: Sequence[Path] = ()) -> Member | None:
-    """None for a folder that no run has written to. Numbers of `earlier` runs are there where it has none of that name.
+    """Read one member; None for a folder without a run. It inherits metrics of `earlier` runs that it lacks.
 
-    Of a sweep's `job` counts its point, which has what the jobs were asked whose folders it reads, and not those
-    folders: inversions by encoders of several seeds are one configuration.
+    For a sweep's `job` the settings are its point, which has the settings of the jobs it reads from instead of their
+    folders: inversions by encoders with several seeds are one configuration.
     """
     result = read_result(folder)
     if not result:
@@ -121,7 +121,7 @@ def _is_below(key: str, other: str) -> bool:
 def varying(members: Sequence[Member]) -> list[str]:
     """The keys that differ between members, the seed last.
 
-    Of one sweep these are its own; of other runs all that they were asked, of a class and its options the choice alone.
+    For one sweep these are its own keys; otherwise all settings, with a class counted without its options.
     """
     jobs = [member.job for member in members if member.job is not None]
     is_sweep = len(jobs) == len(members) and len({job.id for job in jobs}) == len(jobs)
@@ -134,9 +134,9 @@ def varying(members: Sequence[Member]) -> list[str]:
 
 
 def names_of(members: Sequence[Member], keys: Sequence[str]) -> list[str]:
-    """A name for each member of these keys but for the seed: "space=w+ perceptual=0.1"; members that differ in their
-    seed alone have one name. A key is cut to its last part as long as no other ends alike, a long number to four
-    digits as long as no other begins alike."""
+    """A name for each member, from these keys without the seed: "space=w+ perceptual=0.1"; members that differ only in
+    their seed share a name. Keys are shortened to their last part, and long numbers to four digits, if they remain
+    distinct."""
     words = short_keys([key.removesuffix("._target_") for key in keys if key != SEED])
     texts = {key: short_texts((member.asked.get(key) for member in members), key) for key in keys}
     alone = members[0].folder.name if len(members) == 1 else ALONE
@@ -153,7 +153,7 @@ def names_of(members: Sequence[Member], keys: Sequence[str]) -> list[str]:
 
 
 def matches(member: Member, point: Point) -> bool:
-    """Whether a member has these values; 1 is 1.0."""
+    """Whether a member has these values; 1 equals 1.0."""
     pairs = [(member.asked.get(key), value) for key, value in point.items()]
     return all(own == value or value_text(own) == value_text(value) for own, value in pairs)
 
@@ -164,13 +164,13 @@ def short_key(key: str) -> str:
 
 
 def short_value(value: object) -> str:
-    """A value as a table shows it, of this package's classes the name."""
+    """A value as shown in a table; classes of this package by their name."""
     text = plain_text(value)
     return text.rpartition(".")[2] if text.startswith("wplus.") else text
 
 
 def infos(members: Iterable[Member]) -> dict[str, MetricInfo]:
-    """What the numbers mean, as the members say."""
+    """The meanings of metrics, as recorded by the members."""
     entries = itertools.chain.from_iterable(member.values.items() for member in members)
     return {name: MetricInfo(meaning=entry["meaning"], unit=entry.get("unit", ""),
                              direction=entry.get("direction", "neither"))
@@ -178,7 +178,7 @@ def infos(members: Iterable[Member]) -> dict[str, MetricInfo]:
 
 
 def _runs(folder: Path) -> list[tuple[Path, Job | None, Sequence[Path]]]:
-    """Folder, job of a sweep, and the folders of the jobs that this one comes from, the first stage first."""
+    """(folder, job of a sweep, folders of the jobs it is based on, first stage first) of each run."""
     if (folder / SWEEP).is_file():
         sweep = SweepFolder(folder)
         spec, states, jobs = sweep.spec, sweep.states(), {job.id: job for job in sweep.jobs()}
@@ -191,5 +191,5 @@ def _runs(folder: Path) -> list[tuple[Path, Job | None, Sequence[Path]]]:
 
 
 def _folders(job_ids: Iterable[str], states: Mapping[str, JobState]) -> list[Path]:
-    """Of the jobs that have one."""
+    """The run folders of those jobs that have one."""
     return [Path(states[job_id].run_dir) for job_id in job_ids if states[job_id].run_dir]

@@ -1,4 +1,4 @@
-"""One job of a sweep, in this process or in one of its own: its exit status, its words, and how it is ended."""
+"""Runs one job of a sweep, in this process or in its own: exit status, error message, and termination."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from wplus.core.sweep import PRUNED
 from wplus.sweeps.slots import Slot, without_tasks
 
 Command = Callable[[Sequence[str]], tuple[int, str]]
-"""Arguments of `wplus` -> exit status and what was said last, in this process."""
+"""Runs `wplus` in this process: arguments -> (exit status, last message)."""
 _POLL = 0.2  # seconds
-ASKING = signal.SIGTERM  # a job to end: SIGINT is ignored by all that a shell starts in the background
-STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # the latter where a signal comes before Python is ready for it
+ASKING = signal.SIGTERM  # asks a job to end: processes started by a shell in the background ignore SIGINT
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # negative if a signal arrives before Python handles it
 
 
 class Watch(Protocol):
-    """Looks at what a job records."""
+    """Monitors the record of a job."""
 
     def __call__(self) -> bool:
-        """Called now and then: whether the job should end early."""
+        """Called periodically; returns whether the job should end early."""
 
     def flush(self) -> bool:
-        """Called when it has ended."""
+        """Called when the job has ended."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended: status as a shell has it, below 0 the signal that killed it."""
+    """How a job ended: exit status as in a shell; negative: the signal that killed it."""
 
     status: int
     words: str
@@ -48,20 +48,20 @@ class Ended:
 
 
 def run_here(command: Command, arguments: Sequence[str], variables: Mapping[str, str], watch: Watch | None) -> Ended:
-    """In this process, as if it had been started so: the environment and `sys.argv` are the job's."""
+    """Run a job in this process, with the environment and `sys.argv` set as if it had been started separately."""
     with _command_line(["wplus", *arguments], variables), peak_memory() as memory, _Watcher(watch) as watcher:
         try:
             status, words = command(arguments)
         except KeyboardInterrupt:
             if not watcher.has_asked:
                 raise
-            status, words = 130, ""  # the wish to end came when the command had ended already
+            status, words = 130, ""  # the interrupt came after the command had ended
     most = None if memory.most is None else round(memory.most, 1)
     return Ended(status, words, most, watcher.has_asked and status in STOPPED)
 
 
 class Processes:
-    """The processes of jobs, which `interrupt` ends."""
+    """The processes of jobs; `interrupt` ends them."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -69,7 +69,7 @@ class Processes:
 
     def run(self, arguments: Sequence[str], variables: Mapping[str, str], slot: Slot, log: Path, watch: Watch | None
             ) -> Ended:  # fmt: skip
-        """In a process of its own in this slot, whose words go into `log`."""
+        """Run a job in its own process in this slot, with output to `log`."""
         if self._ends:
             return Ended(130, "", 0.0)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +87,10 @@ class Processes:
         return Ended(process.returncode, _last_line(log), peak_mib(usage), was_pruned)
 
     def _may_have_ended(self) -> bool:
-        return self._ends  # by a signal in the meantime
+        return self._ends  # possibly set by a signal meanwhile
 
     def interrupt(self, number: int = ASKING) -> None:
-        """Ask all to end, which save what they have; nothing further starts."""
+        """Ask all processes to save and end; no further ones are started."""
         self._ends = True
         for process in list(self._running):
             with contextlib.suppress(ProcessLookupError):
@@ -98,7 +98,7 @@ class Processes:
 
 
 class _Watcher:
-    """Asks this process to end its job when `watch` says so, from a thread."""
+    """A thread that interrupts this process's job when `watch` returns true."""
 
     def __init__(self, watch: Watch | None) -> None:
         self.has_asked = False
@@ -125,7 +125,7 @@ class _Watcher:
 
 
 def _wait(process: subprocess.Popen[bytes], watch: Watch | None) -> tuple[struct_rusage, bool]:
-    """Until it has ended: what it used, and whether `watch` had it end."""
+    """Wait for a process to end; returns its resource usage, and whether `watch` ended it."""
     was_asked = False
     while True:
         pid, code, usage = os.wait4(process.pid, 0 if watch is None else os.WNOHANG)
@@ -140,7 +140,7 @@ def _wait(process: subprocess.Popen[bytes], watch: Watch | None) -> tuple[struct
 
 @contextlib.contextmanager
 def _command_line(argv: Sequence[str], variables: Mapping[str, str]) -> Iterator[None]:
-    """What the command that runs here is told: its arguments, and variables."""
+    """Set the arguments and environment variables of a command run in this process."""
     before, sys.argv = sys.argv, list(argv)
     try:
         with environment(variables):
@@ -152,4 +152,4 @@ def _command_line(argv: Sequence[str], variables: Mapping[str, str]) -> Iterator
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return lines[-1] if lines else "no word of why"
+    return lines[-1] if lines else "no reason given"

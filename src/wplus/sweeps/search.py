@@ -1,4 +1,4 @@
-"""Values that a sweep looks for: the space of a search, its sampler and what ends bad trials early."""
+"""Hyper-parameter search of a sweep: search space, sampler and pruner."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ PRUNERS = {"none": "NopPruner", "median": "MedianPruner", "halving": "Successive
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Values that are looked for.
+    """A search over values.
 
     Args:
-        trials: how many points are tried, failed and pruned ones included.
-        space: key -> a list of values, or `{low:, high:}` with `log: true` or `step`. Whole bounds give whole numbers.
+        trials: how many points are tried, including failed and pruned ones.
+        space: key -> a list of values, or `{low:, high:}` with `log: true` or `step`. Integer bounds give integers.
         sampler: tpe | random | nsgaii (for several objectives) | qmc.
-        pruner: ends trials whose objective is bad on the way: none | median | halving.
-        seed: of the sampler.
-        points: what has been tried so far; filled in by the launch.
+        pruner: stops unpromising trials early: none | median | halving.
+        seed: seed of the sampler.
+        points: the points tried so far; filled in by the launch.
     """
 
     trials: int
@@ -37,16 +37,16 @@ class Search:
         check_choice("search.sampler", self.sampler, SAMPLERS)
         check_choice("search.pruner", self.pruner, PRUNERS)
         if not isinstance(self.space, Mapping) or not self.space:
-            raise UserError("search.space must name the keys to look for, each with values or {low:, high:}.")
+            raise UserError("search.space must name the keys to search, each with values or {low:, high:}.")
         for key, values in self.space.items():
             _check_range(key, values)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As plain values for JSON."""
         return {**vars(self), "space": dict(self.space), "points": list(map(dict, self.points))}
 
     def first(self) -> Point:
-        """The lowest and first values of all."""
+        """The point with the lowest or first value of every key."""
         return {key: values["low"] if isinstance(values, Mapping) else values[0] for key, values in self.space.items()}
 
 

@@ -1,4 +1,4 @@
-"""A sweep's table for people, as Markdown and in a terminal: what was found, what differs, what spreads."""
+"""Formats a sweep's table as Markdown and for the terminal: means, differences, and spread."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from wplus.sweeps.table import SweepTable
 T = TypeVar("T")
 FORM = ".4g"
 WIDTH = 100
-_SHOWN = 3  # numbers that fit into a terminal
+_SHOWN = 3  # number of metrics that fit into a terminal
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table of text; `rows` begin with the headings."""
+    """A table of text; the first of the `rows` is the header."""
 
     title: str
     rows: list[list[str]]
 
 
 def sections(table: SweepTable, numbers: Sequence[str], *, screen: bool = False) -> list[Section]:
-    """Those that say something. With `screen`, p is corrected by Benjamini and Hochberg and not by Holm."""
+    """The non-empty sections. With `screen`, p is corrected by Benjamini and Hochberg instead of Holm."""
     return [_means(table, numbers), *findings(table, numbers, screen=screen)]
 
 
 def findings(table: SweepTable, numbers: Sequence[str], *, screen: bool = False) -> list[Section]:
-    """What follows from the means: differences with tests, several data sets together, parts of the spread."""
+    """Sections besides the means: differences with tests, statistics over data sets, components of the spread."""
     for name in numbers:
         check_choice("numbers", name, table.numbers)
     found = [_differences(table, numbers, screen=screen), _over_sets(table, numbers), _spreads(table, numbers)]
@@ -42,7 +42,7 @@ def findings(table: SweepTable, numbers: Sequence[str], *, screen: bool = False)
 
 
 def markdown(table: SweepTable, numbers: Sequence[str] | None = None, *, screen: bool = False) -> str:
-    """All sections, what the numbers mean, and the notes."""
+    """All sections, the meanings of the metrics, and the notes, as Markdown."""
     shown = list(numbers or table.numbers)
     parts = [(f"{each.title}\n\n" if each.title else "") + as_markdown(each.rows)
              for each in sections(table, shown, screen=screen)]  # fmt: skip
@@ -53,8 +53,8 @@ def markdown(table: SweepTable, numbers: Sequence[str] | None = None, *, screen:
 def show(
     table: SweepTable, numbers: Sequence[str] | None = None, *, screen: bool = False, width: int | None = None
 ) -> None:
-    """Print it; without `numbers` the one that it is sorted by and a few more. `width` None: the terminal's, where it
-    is none a hundred letters."""
+    """Print the table; by default with the metric it is sorted by and a few more. `width` None: the terminal's, or 100
+    characters if there is none."""
     shown = list(numbers) if numbers else first_numbers(table)
     for section in sections(table, shown, screen=screen):
         show_section(section, width=width)
@@ -77,7 +77,7 @@ def show_section(section: Section, *, width: int | None = None) -> None:
 
 
 def show_notes(lines: Iterable[str], *, width: int | None = None) -> None:
-    """Print sentences, each on lines of its own."""
+    """Print sentences, each starting on a new line."""
     console = _console(width)
     for line in lines:
         console.print(Text(line))
@@ -89,12 +89,12 @@ def _console(width: int | None) -> Console:
 
 
 def meanings(table: SweepTable, numbers: Sequence[str]) -> list[str]:
-    """What the numbers are, a line each."""
+    """The meanings of the metrics, one line each."""
     return [f"{heading(name, table.info[name])}: {table.info[name].meaning}" for name in numbers if name in table.info]
 
 
 def notes(table: SweepTable, numbers: Sequence[str]) -> list[str]:
-    """What must be said beside the numbers."""
+    """Notes on the metrics."""
     cells = [row[name] for row in table.rows.values() for name in numbers if name in row]
     few = any(len(cell.points) < MIN_SEEDS for cell in cells)
     odds = [test for row in table.tests.values() for name, test in row.items() if name in numbers and test.is_at_odds]
@@ -113,7 +113,7 @@ def notes(table: SweepTable, numbers: Sequence[str]) -> list[str]:
 
 
 def first_numbers(table: SweepTable) -> list[str]:
-    """The number of the order, then those that judge: as many as fit beside each other."""
+    """The metric used for sorting, then those with a direction, as many as fit side by side."""
     judged = [name for name in table.numbers if name in table.info and table.info[name].direction != "neither"]
     first = [*([table.sort] if table.sort else []), *table.objectives]
     return list(dict.fromkeys([*first, *judged, *table.numbers]))[: max(_SHOWN, len(set(first)))]
@@ -148,7 +148,7 @@ def _differences(table: SweepTable, numbers: Sequence[str], *, screen: bool) -> 
 
 
 def _spreads(table: SweepTable, numbers: Sequence[str]) -> Section:
-    """What seeds and images add to the spread."""
+    """The contributions of seeds and images to the spread."""
     cells = {name: {group: spread for group in table.groups
                     if (spread := table.comparison.clusters(group, name)) is not None} for name in numbers}  # fmt: skip
     shown = [name for name in numbers if cells[name]]

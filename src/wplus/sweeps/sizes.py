@@ -1,4 +1,4 @@
-"""Sizes of a sweep: `full` is the sweep as its file has it, others are smaller ones of the same question."""
+"""Sizes of a sweep: `full` is the sweep in its file, others are smaller versions of the same question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +13,13 @@ FULL = "full"
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What a size changes.
+    """The changes made by a size.
 
     Args:
-        overrides: KEY=VALUE for all stages that take the key as the sweep has it, or STAGE:KEY=VALUE for one.
-        axes: key -> values, in place of those of the axis, in every stage that has it.
-        points: so many of the points of each stage, the first; or a list of points for every stage that has some.
-        seeds: so many in place of the seeds of each stage that has some; None: those.
+        overrides: KEY=VALUE for all stages, none of which may vary the key, or STAGE:KEY=VALUE for one.
+        axes: key -> values that replace those of the axis, in every stage that has it.
+        points: number of points to keep in each stage, from the start; or a list of points for every stage with points.
+        seeds: number of seeds for each stage with seeds; None: unchanged.
     """
 
     overrides: Sequence[str] = ()
@@ -34,7 +34,7 @@ class Size:
                 check_number(name, value, lowest=1, whole=True)
 
     def of(self, spec: Spec) -> Spec:
-        """The sweep with fewer jobs; its overrides are for the caller to add."""
+        """The sweep with fewer jobs; the caller adds the overrides."""
         known = dict.fromkeys(key for stage in spec.stages for key in stage.axes)
         for key in self.axes:
             check_choice("axes of a size", key, known)
@@ -51,13 +51,13 @@ class Size:
         return self.points if any(stage.points) else stage.points
 
     def _left(self, spec: Spec) -> Point:
-        """The baseline, where it still is one of the methods."""
+        """The baseline, if it is still one of the methods."""
         kept = all(value in self.axes.get(key, [value]) for key, value in spec.baseline.items())
         return spec.baseline if kept and not isinstance(self.points, list) else {}
 
 
 def sized(spec: Spec, name: str) -> tuple[Spec, Sequence[str]]:
-    """The sweep in that size, called NAME_SIZE, and the overrides of the size; UserError for one that it has not."""
+    """The sweep in this size, named NAME_SIZE, and the size's overrides; UserError for an unknown size."""
     check_choice(f"size of the sweep '{spec.name}'", name, [FULL, *spec.sizes])
     if name == FULL:
         return spec, ()

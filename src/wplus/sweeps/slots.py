@@ -1,4 +1,4 @@
-"""The places where jobs run: in this process, in processes that divide cores or GPUs, in allocations of a cluster."""
+"""Where jobs run: in this process, in processes that share cores or GPUs, or in allocations of a cluster."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any, Literal
 
 from wplus.errors import UserError, check_choice, check_number
 
-# Of a task that Slurm started: a job's process would take them for its own and wait for tasks that do not exist.
+# Variables of a Slurm task: a job's process would take them as its own and wait for tasks that do not exist.
 _OF_TASKS = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_TASKS_PER_NODE", "SLURM_STEP_ID",
              "SLURM_NTASKS_PER_NODE", "SLURM_STEP_NUM_TASKS")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a job runs: the environment of its process."""
+    """A place for one job: the environment of its process."""
 
     name: str
     environment: Mapping[str, str]
 
 
 def slots_of(text: str) -> list[Slot]:
-    """`cpu:2`: two processes that divide the cores; `gpu:0-3`, `gpu:0,2`: a GPU each; `1`: none, in this process."""
+    """Parse `cpu:2` (two processes that share the cores), `gpu:0-3`, `gpu:0,2` (a GPU each), `1` (this process, [])."""
     kind, _, which = text.partition(":")
     try:
         if kind == "cpu" and int(which) > 0:
             return cpu_slots(int(which))
-        if kind == "allocation":  # of a cluster, seen from within it
+        if kind == "allocation":  # used inside an allocation of a cluster
             return allocation_slots(int(which))
         if kind == "gpu":
             ranges = [part.partition("-") for part in which.split(",")]
@@ -43,17 +43,17 @@ def slots_of(text: str) -> list[Slot]:
 
 
 def cpu_slots(number: int) -> list[Slot]:
-    """So many, each with its part of the cores."""
+    """`number` slots, each with its share of the cores."""
     return [Slot(f"cpu:{index}", _threads(number)) for index in range(number)]
 
 
 def gpu_slots(names: Sequence[str]) -> list[Slot]:
-    """One for each GPU, by its name for CUDA; one that is named twice takes two jobs."""
+    """One slot per GPU, by CUDA name; a GPU named twice runs two jobs."""
     return [Slot(f"gpu:{name}", {"CUDA_VISIBLE_DEVICES": name, **_threads(len(names))}) for name in names]
 
 
 def allocation_slots(number: int) -> list[Slot]:
-    """So many in the allocation that this process runs in; they share its GPUs, one alone has all of them."""
+    """`number` slots in the allocation that this process runs in; they share its GPUs, a single one gets all."""
     seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if number == 1 or not seen:
         return cpu_slots(number)
@@ -67,30 +67,30 @@ def _threads(parts: int) -> dict[str, str]:
 
 
 def without_tasks(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that Slurm did not start itself."""
+    """The environment without the variables of a Slurm task."""
     return {key: value for key, value in environment.items() if key not in _OF_TASKS}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmOptions:
-    """Allocations of a cluster, `slurm.KEY=VALUE`; what is null is the cluster's default.
+    """Allocations of a cluster, `slurm.KEY=VALUE`; null means the cluster's default.
 
     Args:
-        partition: where they are asked for.
-        account: that pays.
+        partition: partition to submit to.
+        account: account to charge.
         qos: quality of service.
-        constraint: what nodes must have.
-        time: minutes; a job that needs more is put into the queue again, and goes on.
-        gpus: of an allocation.
-        cpus: of an allocation.
-        mem_gb: of an allocation.
-        jobs_per_allocation: so many jobs share one, one after the other or `at_once`.
-        at_once: jobs that run side by side; each has a GPU for itself where there are as many, else they share them.
-        parallel: allocations at a time.
+        constraint: required features of nodes.
+        time: minutes; jobs that need more are requeued and resume.
+        gpus: GPUs per allocation.
+        cpus: CPUs per allocation.
+        mem_gb: memory per allocation.
+        jobs_per_allocation: number of jobs that share an allocation, sequentially or `at_once`.
+        at_once: jobs that run in parallel; each has its own GPU if there are enough, else they share.
+        parallel: number of concurrent allocations.
         requeues: how often an allocation may run out of time.
-        signal_s: how many seconds before the end of the time its jobs are told to save.
-        setup: commands of the shell before a job, such as "module load cuda".
-        cluster: slurm; local: processes of this machine, which outlive the command as well.
+        signal_s: seconds before the time limit at which jobs are told to save.
+        setup: shell commands to run before a job, such as "module load cuda".
+        cluster: slurm; local: processes on this machine, which also outlive the command.
     """
 
     partition: str | None = None
@@ -119,7 +119,7 @@ class SlurmOptions:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> SlurmOptions:
-        """From keys without `slurm.`."""
+        """From keys without the prefix `slurm.`."""
         known = [each.name for each in fields(cls)]
         for key in given:
             check_choice("slurm.KEY", key, known)

@@ -1,4 +1,4 @@
-"""Jobs of a sweep in allocations of a cluster, through submitit: submitted, left alone, and put back into the queue."""
+"""Runs jobs of a sweep in cluster allocations through submitit: submitted, detached, and requeued on timeout."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from wplus.sweeps.state import JobState
 if TYPE_CHECKING:
     from wplus.sweeps.launch import Launch
 
-FOLDER = "slurm"  # of a sweep: a folder for each allocation
+FOLDER = "slurm"  # in a sweep's folder: a folder for each allocation
 _OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
-_UNKNOWN_S = 600  # for so long an allocation that the cluster does not know yet counts as waiting
+_UNKNOWN_S = 600  # how long an allocation unknown to the cluster counts as pending
 
 
 class Allocation:
-    """What an allocation runs: `wplus sweep run` on some jobs. submitit keeps it in a file and calls it there.
+    """The task of an allocation: `wplus sweep run` on some jobs. submitit pickles it and calls it there.
 
-    When the time is over submitit calls `checkpoint`: the jobs save, and the allocation is asked for again, with the
-    same jobs, which go on in their folders.
+    When time runs out, submitit calls `checkpoint`: the jobs save, and the allocation is requested again with the same
+    jobs, which resume in their folders.
     """
 
     def __init__(self, arguments: Sequence[str], folder: str) -> None:
@@ -36,24 +36,24 @@ class Allocation:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """The exit status of the launch within it."""
+        """Run the launch inside the allocation; returns its exit status."""
         self._process = subprocess.Popen([sys.executable, "-m", "wplus", "sweep", *self.arguments], cwd=self.folder)
         return self._process.wait()
 
     def checkpoint(self) -> Any:
-        """Have all jobs save, then ask for the same again."""
+        """Have all jobs save, then request the same allocation again."""
         import submitit
 
         if self._process is not None:
             self._process.send_signal(ASKING)
-            with contextlib.suppress(ChildProcessError):  # it has ended, and was waited for
-                # Without taking its status: this interrupts the wait for that.
+            with contextlib.suppress(ChildProcessError):  # it has ended and was reaped
+                # Leave its status to the interrupted wait.
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(Allocation(self.arguments, self.folder))
 
 
 def submit(launch: Launch, options: SlurmOptions) -> int:
-    """Submit what is to be run, a stage after those that it reads, and go away; 0."""
+    """Submit all pending jobs, each stage after those it reads from, and return 0 without waiting."""
     executor = _executor(launch.folder.path / FOLDER, options)
     waiting = pending([state.allocation for state in launch.states.values()], launch.folder.path)
     arrays: dict[str, list[str]] = {}
@@ -77,7 +77,7 @@ def submit(launch: Launch, options: SlurmOptions) -> int:
 
 
 def _submit_search(executor: Any, launch: Launch, options: SlurmOptions) -> int:
-    """Allocations that ask for trials until there are enough."""
+    """Submit allocations that request trials until there are enough."""
     search = launch.spec.search
     if search is None:
         return 0
@@ -95,7 +95,7 @@ def _is_due(state: JobState, retry: bool) -> bool:
 def _submit(
     executor: Any, launch: Launch, options: SlurmOptions, chunks: Sequence[Sequence[str]], after: Sequence[str]
 ) -> list[str]:
-    """The names of allocations that run these jobs, one for each chunk."""
+    """Submit one allocation per chunk of jobs; returns their names."""
     if not chunks:
         return []
     if options.cluster == "slurm":
@@ -132,7 +132,7 @@ def _executor(folder: Path, options: SlurmOptions) -> Any:
 
 
 def pending(allocations: Iterable[str], folder: Path) -> set[str]:
-    """Those of a sweep's allocations, "slurm 4711_0", that wait or run."""
+    """The allocations of a sweep ("slurm 4711_0") that are pending or running."""
     names = sorted({each for each in allocations if each})
     slurm = [name.partition(" ")[2] for name in names if name.startswith("slurm ")]
     states = _slurm_states(slurm, folder) if slurm else {}
@@ -140,7 +140,7 @@ def pending(allocations: Iterable[str], folder: Path) -> set[str]:
 
 
 def is_coming(state: JobState) -> bool:
-    """Whether a job is run by somebody, or waits for that on this machine; a cluster starts what reads it later."""
+    """Whether a job is running, or pending on this machine; a cluster starts dependent jobs itself."""
     is_local = state.allocation.startswith("local ") and state.state == "queued"
     return state.state == "running" or (is_local and _lives(state.allocation.partition(" ")[2]))
 
@@ -161,7 +161,7 @@ def _is_pending(allocation: str, folder: Path, states: dict[str, str]) -> bool:
 def _slurm_states(names: Sequence[str], folder: Path) -> dict[str, str]:
     import submitit
 
-    jobs: list[Any] = [submitit.SlurmJob(folder / FOLDER / "%j", name) for name in names]  # all are asked for at once
+    jobs: list[Any] = [submitit.SlurmJob(folder / FOLDER / "%j", name) for name in names]  # queried together
     return {name: job.state for name, job in zip(names, jobs, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""The question of a sweep: stages of commands, the values that vary, and the jobs that follow from them."""
+"""The specification of a sweep: stages of commands, the values that vary, and the resulting jobs."""
 
 import itertools
 import re
@@ -13,28 +13,28 @@ from wplus.errors import UserError, check_choice, check_number
 from wplus.sweeps.labels import SEED, Point, labels, value_text
 from wplus.sweeps.search import Search
 
-# In an override: {invert} the run folder of one job of an earlier stage, {invert.all} those of all of its jobs,
-# {invert.labels} their names.
-OF_STAGE = re.compile(r"(?<!\$)\{(\w+)(\.all|\.labels)?\}")  # ${key} is another value of the configuration
-_OF_TRAINING = ("val", "probe", "health", "progress")  # sections of numbers that trainings record beside their own
+# In an override, {invert} is the run folder of one job of an earlier stage, {invert.all} those of all its jobs,
+# {invert.labels} their labels.
+OF_STAGE = re.compile(r"(?<!\$)\{(\w+)(\.all|\.labels)?\}")  # ${key} refers to another value of the configuration
+_OF_TRAINING = ("val", "probe", "health", "progress")  # prefixes of metrics that trainings record besides their own
 Number = Callable[[str, Point, int], int]
-"""Stage, what varies, how many jobs of the stage there are before -> the job's number in the stage."""
+"""(stage, point, number of earlier jobs in the stage) -> the job's number in the stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One command with all its variations.
+    """A command with all its variations.
 
     Args:
         verb: train, invert, interpolate, evaluate, ...
-        name: for later stages to refer to; default: the verb.
-        overrides: KEY=VALUE of every job. `{name}` stands for the run folder of the earlier stage of that name, and
-            every job of that stage gives jobs of its own here. `{name.all}` stands for the list of the folders of all
-            its jobs, `{name.labels}` for their names: such a stage waits for all of them.
+        name: name for references from later stages; default: the verb.
+        overrides: KEY=VALUE of every job. `{name}` is the run folder of a job in the earlier stage of that name,
+            with a job here for every job there. `{name.all}` stands for the list of the folders of all its jobs,
+            `{name.labels}` for their labels: such a stage waits for all of them.
         axes: key -> values; all combinations are run.
-        points: combinations that no grid makes, each a mapping of key -> value; all axes are run at each.
-        seeds: so many seeds, 0, 1, ..., or a list of them; None: the command's own.
-        where: key -> values: of the jobs whose folders it reads only those that were asked one of these.
+        points: combinations that do not form a grid, each a mapping of key -> value; all axes are run at each.
+        seeds: number of seeds, 0, 1, ..., or a list of them; None: the command's own.
+        where: key -> values: only read from jobs of earlier stages with one of these values.
     """
 
     verb: str
@@ -56,26 +56,26 @@ class Stage:
 
     @property
     def earlier(self) -> list[str]:
-        """The stages of which each job reads one folder."""
+        """The stages from which each job reads one folder."""
         return list(dict.fromkeys(name for each in self.overrides for name, of in OF_STAGE.findall(each) if not of))
 
     @property
     def gathered(self) -> list[str]:
-        """The stages of which each job reads all folders."""
+        """The stages from which each job reads all folders."""
         return list(dict.fromkeys(name for each in self.overrides for name, of in OF_STAGE.findall(each) if of))
 
     @property
     def reading(self) -> list[str]:
-        """The keys that are given folders of earlier stages."""
+        """The keys whose values are folders of earlier stages."""
         return [each.partition("=")[0].lstrip("+") for each in self.overrides if OF_STAGE.search(each)]
 
     def reads(self, jobs: Sequence["Job"]) -> bool:
-        """Whether it is for these jobs of earlier stages."""
+        """Whether this stage reads from these jobs of earlier stages."""
         asked = {key: value_text(value) for job in jobs for key, value in job.point.items()}
         return all(key in asked and asked[key] in map(value_text, values) for key, values in self.where.items())
 
     def variations(self, trials: Sequence[Point] = ({},)) -> Iterator[Point]:
-        """What varies from job to job; `trials` are the points that a search has asked for."""
+        """Yield the point of each job; `trials` are the points requested by a search."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         axes = {**self.axes, **({} if seeds is None else {SEED: list(seeds)})}
         for trial, point in itertools.product(trials, self.points or ({},)):
@@ -88,12 +88,12 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        id: of the sweep, `<stage>-<number>`.
-        point: what varies, that of the jobs whose folders it reads included.
-        own: the part of `point` that this command is given.
-        label: what varies among the jobs of the stage, for people.
+        id: id within the sweep, `<stage>-<number>`.
+        point: what varies, including in the jobs whose folders it reads.
+        own: the part of `point` that is passed to this command.
+        label: what varies among the stage's jobs, for display.
         parents: stage -> id of the job whose folder it reads.
-        gathers: stage -> id -> label of the jobs that it reads all of.
+        gathers: stage -> id -> label, for stages of which it reads all jobs.
     """
 
     id: str
@@ -110,7 +110,7 @@ class Job:
         return [*self.parents.values(), *(each for jobs in self.gathers.values() for each in jobs)]
 
     def overrides(self, folders: Mapping[str, Path]) -> list[str]:
-        """The command's arguments; `folders` are the run folders of the jobs that it needs, by id."""
+        """The command's arguments; `folders` are the run folders of the jobs it needs, by id."""
 
         def filled(found: re.Match[str]) -> str:
             name, of = found.groups()
@@ -129,18 +129,18 @@ class Spec:
     """A sweep.
 
     Args:
-        name: of its folder.
-        question: what it is to answer, a sentence.
-        stages: one after the other.
-        objective: the number that decides, as a result is called: `invert/psnr_db`, `val/fd_effnet_lite0`, ...;
-            several for a search that weighs them against each other.
-        direction: which values of the objective are better, lower or higher, for W&B's sweeps, which must know before
-            any run has recorded it; all else takes what the runs record.
-        baseline: what of the varying keys is the method that others are compared with.
-        margin: differences of the objective up to it mean nothing, so that this is tested, too; or number -> margin.
-        across: keys that tell data sets or resolutions apart: on each there is a baseline, and no mean over them.
-        search: values that are not given but looked for; the first stage is run at each of its trials.
-        sizes: smaller forms of the sweep by name, each with the fields of `wplus.sweeps.sizes.Size`.
+        name: name of the sweep and its folder.
+        question: the question to answer, a sentence.
+        stages: the stages, run one after the other.
+        objective: the metric to optimize, by its full name: `invert/psnr_db`, `val/fd_effnet_lite0`, ...; several for a
+            multi-objective search.
+        direction: whether lower or higher values of the objective are better, for W&B's sweeps, which need it before
+            any run has recorded it; everything else uses what the runs record.
+        baseline: values of the varying keys that define the method to compare with.
+        margin: differences of the objective up to it count as equivalent, which is also tested; or metric -> margin.
+        across: keys that distinguish data sets or resolutions: each has its own baseline, and they are not averaged.
+        search: values to search for; the first stage is run at each trial.
+        sizes: smaller versions of the sweep by name, each with the fields of `wplus.sweeps.sizes.Size`.
     """
 
     name: str
@@ -177,17 +177,17 @@ class Spec:
 
     @property
     def objectives(self) -> list[str]:
-        """The numbers that decide."""
+        """The objectives, as a list."""
         return [self.objective] if isinstance(self.objective, str) else list(self.objective or ())
 
     def stage_of(self, number: str) -> Stage:
-        """The last stage whose runs record this number."""
+        """The last stage whose runs record this metric."""
         section = number.partition("/")[0]
         verb = "train" if section in _OF_TRAINING else section
         return next((stage for stage in reversed(self.stages) if stage.verb == verb), self.stages[-1])
 
     def jobs(self, number: Number = lambda stage, point, count: count) -> list[Job]:
-        """All of them, those that others read first; `number` says which number each has in its stage."""
+        """All jobs, dependencies first; `number` assigns each its number within its stage."""
         made: dict[str, list[Job]] = {}
         searched = () if self.search is None else tuple(self.search.space)
         for stage in self.stages:
@@ -211,7 +211,7 @@ class Spec:
         return [job for jobs in made.values() for job in jobs]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `Spec.of` of it gives the same, without sizes, which belong to the file."""
+        """As plain values for JSON; `Spec.of` restores the sweep, except sizes, which belong to the file."""
         stages = [{**vars(stage), "axes": dict(stage.axes), "points": list(map(dict, stage.points)),
                    "where": dict(stage.where)} for stage in self.stages]  # fmt: skip
         search = None if self.search is None else self.search.as_dict()
@@ -220,7 +220,7 @@ class Spec:
 
     @staticmethod
     def of(content: Mapping[str, Any], *, name: str) -> "Spec":
-        """From a mapping as a file has it: the fields above, or those of its only stage beside them."""
+        """From the mapping in a file: the fields above, with the fields of a single stage optionally inlined."""
         fields = dict(content)
         own = {key: fields.pop(key) for key in list(fields) if key in Stage.__annotations__ and key != "name"}
         stages = fields.pop("stages", [own] if own else [])
@@ -246,9 +246,9 @@ class Spec:
 
     def _check_search(self, search: Search) -> None:
         if not self.objectives:
-            raise UserError("A search needs objective=NUMBER, the recorded number that it is to make better.")
+            raise UserError("A search needs objective=NUMBER, the recorded number to optimize.")
         if any(stage.gathered for stage in self.stages):
-            raise UserError("A search goes on trial by trial: its stages cannot gather all jobs of an earlier one.")
+            raise UserError("A search runs trial by trial: its stages cannot gather all jobs of an earlier one.")
         num_jobs = len(list(self.stages[0].variations()))
         if search.pruner != "none" and (len(self.objectives) > 1 or len(self.stages) > 1 or num_jobs > 1):
             raise UserError(
@@ -257,7 +257,7 @@ class Spec:
 
 
 def ancestors(job: Job, jobs: Mapping[str, Job]) -> list[str]:
-    """The ids of the jobs of earlier stages that a job comes from, the first stage first."""
+    """The ids of the jobs of earlier stages that a job is based on, first stage first."""
     found: dict[str, None] = {}
     for parent in job.parents.values():
         found |= dict.fromkeys([*ancestors(jobs[parent], jobs), parent])
@@ -265,7 +265,7 @@ def ancestors(job: Job, jobs: Mapping[str, Job]) -> list[str]:
 
 
 def read_spec(path: Path) -> Spec:
-    """UserError for a file that is no sweep."""
+    """Read a sweep from a file; UserError if it is not one."""
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -276,7 +276,7 @@ def read_spec(path: Path) -> Spec:
 
 
 def _agreeing(combinations: Sequence[tuple[Job, ...]]) -> list[tuple[Job, ...]]:
-    """Those whose jobs have no key with two values: an encoder of seed 1 is not paired with a generator of seed 2."""
+    """Combinations of jobs without conflicting values: an encoder of seed 1 never meets a generator of seed 2."""
     return [jobs for jobs in combinations
             if all(len({value_text(job.point[key]) for job in jobs if key in job.point}) == 1
                    for key in {key for job in jobs for key in job.point})]  # fmt: skip

@@ -1,7 +1,7 @@
-"""The folder of a sweep: sweep.json says what was asked, jobs/<id>.json what became of each job.
+"""The folder of a sweep: sweep.json has its specification, jobs/<id>.json the state of each job.
 
-A job's run has a folder of its own, which it may share with other sweeps that ask the same; here stands only where it
-is. Whether a run is finished, the run's own record says, and its lock whether it lives.
+A job's run has its own folder, which may be shared with other sweeps that ask the same; only its path is stored here.
+Whether a run is finished is determined by its own record, and whether it is alive by its lock.
 """
 
 import json
@@ -28,18 +28,18 @@ from wplus.tracking.run_folder import CLAIM, TRACEBACK, read_json
 SWEEP, JOBS = "sweep.json", "jobs"
 STATES = ("done", "pruned", "running", "queued", "interrupted", "killed", "failed")
 ENDED = ("done", "pruned", "failed")
-_OF_RUNS = {"finished": "done"}  # what a run calls otherwise
+_OF_RUNS = {"finished": "done"}  # status of a run -> state of its job
 _LOCK, _TIME = ".sweep.lock", "%Y-%m-%dT%H:%M:%S%z"
-_PATIENCE = 60.0  # seconds to wait for another process that writes down a trial
+_PATIENCE = 60.0  # seconds to wait for another process that is recording a trial
 
 
 class Taken(UserError):
-    """Another launch runs the job."""
+    """Raised if another launch is running the job."""
 
 
 @dataclass
 class JobState:
-    """What is known of a job; `state` is one of `STATES`."""
+    """The known state of a job; `state` is one of `STATES`."""
 
     id: str
     state: str = "queued"
@@ -49,30 +49,30 @@ class JobState:
     point: dict[str, Any] = field(default_factory=dict)
     """What varies."""
     digest: str = ""
-    """Of the question that its run answers; empty until the jobs that it reads are done."""
+    """Digest of the question that its run answers; empty until the jobs it reads from are done."""
     claim: str = ""
     """The digest that its run writes into the folder that it claims."""
     run_dir: str = ""
     overrides: list[str] = field(default_factory=list)
     allocation: str = ""
-    """Where it was submitted to, and has not started yet: "slurm 4711_0"."""
+    """The allocation it was submitted to while it has not started: "slurm 4711_0"."""
     has_record: bool = True
-    """False of a command that keeps none, such as report: that it was done is known from here alone."""
+    """False for commands without a record, such as report: only this state tells that it was done."""
     process: str = ""
-    """Host and process id of the launch that runs it or ran it last."""
+    """Host and process id of the launch that is running it, or last ran it."""
     started: str = ""
     exit_status: int | None = None
     error: str = ""
-    """The first line."""
+    """First line of the error."""
     traceback: str = ""
-    """The file with the whole of it."""
+    """File with the complete error."""
     seconds: float | None = None
     peak_memory_mib: float | None = None
-    """Of the process while the job ran; of a job without a process of its own what earlier jobs left in it counts."""
+    """Peak of the process while the job ran; for a job without its own process this includes what earlier jobs left."""
     wandb_id: str = ""
 
     def look(self, *, is_mine: bool = False) -> "JobState":
-        """Bring it up to date with the run's own record, and with who runs it: nobody else where it `is_mine`."""
+        """Update it from the run's own record and from its lock, which is not another launch's if it `is_mine`."""
         folder = Path(self.run_dir)
         result = read_result(folder) if self.run_dir and self._is_own(folder) else {}
         if not is_mine and is_held(*self._lock):
@@ -80,19 +80,19 @@ class JobState:
         elif "status" in result:
             self._take_over(folder, result)
         elif self.state == "running" and not is_mine:
-            self.state = "killed"  # before it had a record
+            self.state = "killed"  # killed before it had a record
         elif self.state == "done" and self.has_record:
             self.state = "queued"  # its folder was deleted
         return self
 
     def begin(self) -> None:
-        """It starts now, in this process or one that it starts."""
+        """Mark it as started now, by this process or a child."""
         self.state, self.exit_status, self.error, self.traceback, self.allocation = "running", None, "", "", ""
         self.started, self.process = time.strftime(_TIME), f"{socket.gethostname()} {os.getpid()}"
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """The run is this process's to start, for the time of the block; `Taken` where another one has it."""
+        """Reserve the run for this process during the block; raises `Taken` if another process has it."""
         place, name = self._lock
         lock = FolderLock(ensure_folder(place), name)
         try:
@@ -106,19 +106,19 @@ class JobState:
 
     @property
     def _lock(self) -> tuple[Path, str]:
-        """Beside the run's folder, which several sweeps may share; of a run without one beside this state."""
+        """Location of the lock: beside the run's folder, which sweeps may share, or else beside this state."""
         if not self.run_dir:
             return Path(self.sweep) / JOBS, f".{self.id}.launched"
         folder = Path(self.run_dir)
         return folder.parent, f".{folder.name}.launched"
 
     def _is_own(self, folder: Path) -> bool:
-        """Whether the folder is of this run, as far as it says whose it is."""
+        """Whether the folder belongs to this run, or does not say."""
         return read_json(folder / CLAIM).get("digest", self.claim) == self.claim or not self.claim
 
     def _take_over(self, folder: Path, result: Mapping[str, Any]) -> None:
         status = result["status"]
-        if not (self.state == "pruned" and status == "interrupted"):  # that is how it was ended
+        if not (self.state == "pruned" and status == "interrupted"):  # pruning interrupts a run
             self.state = _OF_RUNS.get(status, status)
         self.seconds = result.get("seconds")
         self.error = result.get("error", "") if self.state == "failed" else ""
@@ -128,30 +128,30 @@ class JobState:
 
 
 class SweepFolder:
-    """`path`/sweep.json and the states of the jobs. UserError where the folder has another sweep's."""
+    """`path`/sweep.json and the states of the jobs. UserError if the folder has another sweep's."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check(self, spec: Spec) -> None:
-        """UserError where the folder has another sweep; only reads."""
+        """Raise UserError if the folder has another sweep; only reads."""
         first = read_json(self.path / SWEEP).get("spec")
         changed = "" if first is None else _difference(first, spec.as_dict())
         if changed:
             raise UserError(f"'{self.path}' is another sweep: {changed}; give this one a name of its own, sweep=NAME.")
 
     def claim(self, spec: Spec, command: str) -> None:
-        """Write what is asked; a sweep that is asked for again keeps its beginning, and may have further jobs."""
+        """Write the specification; a relaunched sweep keeps its original one and may have additional jobs."""
         self.check(spec)
         ensure_folder(self.path)
         with _waiting_for(FolderLock(self.path, _LOCK)):
             known = read_json(self.path / SWEEP)
             made = {"created": known.get("created", time.strftime(_TIME)), "question": spec.question}
             asked = spec.as_dict()
-            if spec.search is not None and "spec" in known:  # what was tried stays
+            if spec.search is not None and "spec" in known:  # keep the points already tried
                 asked["search"]["points"] = known["spec"]["search"]["points"]
             content = {**made, "command": command, "spec": asked, "git": git_state(), "versions": versions()}
-            if "spec" in known and known["spec"] != json.loads(json.dumps(asked)):  # stays readable
+            if "spec" in known and known["spec"] != json.loads(json.dumps(asked)):  # keep the previous one readable
                 before = {"command": known["command"], "spec": known["spec"]}
                 content["earlier"] = [*known.get("earlier", []), before]
             if {**known, **content} != known:
@@ -159,19 +159,19 @@ class SweepFolder:
 
     @property
     def spec(self) -> Spec:
-        """UserError where there is no sweep."""
+        """Read the specification; UserError if there is no sweep."""
         known = read_json(self.path / SWEEP)
         if "spec" not in known:
             raise UserError(f"'{self.path}' is not the folder of a sweep: it has no {SWEEP}.")
         return Spec.of(known["spec"], name=self.path.name)
 
     def jobs(self, spec: Spec | None = None) -> list[Job]:
-        """Of the sweep, or of what is asked of it now: a job has the number that it had before."""
+        """The jobs of the sweep, or of a new `spec` for it: jobs keep the numbers that they had before."""
         return (spec or self.spec).jobs(_Numbers(read_json(path) for path in (self.path / JOBS).glob("*.json")))
 
     @contextmanager
     def adding(self) -> Iterator[list[Point]]:
-        """The points of a search, for one process at a time; what is added in the block is kept."""
+        """Exclusive access to the points of a search; points added in the block are saved."""
         with _waiting_for(FolderLock(self.path, _LOCK)):
             known = read_json(self.path / SWEEP)
             points = known["spec"]["search"]["points"]
@@ -181,34 +181,34 @@ class SweepFolder:
                 write_json(self.path / SWEEP, known)
 
     def with_trials(self, spec: Spec) -> Spec:
-        """The same with the points that its search has asked for so far."""
+        """The specification with the points that its search has requested so far."""
         known = (read_json(self.path / SWEEP).get("spec") or {}).get("search") or {}
         points = known.get("points", [])
         return spec if spec.search is None else replace(spec, search=replace(spec.search, points=points))
 
     def load(self, job: Job) -> JobState:
-        """As it was noted last, a new one for a new job."""
+        """The state last saved, or a new one for a new job."""
         known = read_json(self._file(job.id))
         fields = {key: value for key, value in known.items() if key in JobState.__annotations__}
         about = {"sweep": str(self.path), "label": job.label, "point": dict(job.point)}
         return JobState(**{"id": job.id, **fields, **about})
 
     def save(self, state: JobState) -> None:
-        """Note it, where it has changed. A power cut may take that back: the run's own record is what counts."""
+        """Save the state if it has changed. A power failure may undo it: the run's own record is authoritative."""
         if read_json(self._file(state.id)) != (content := json.loads(json.dumps(asdict(state)))):
             write_json(self._file(state.id), content, is_durable=False)
 
     def states(self) -> dict[str, JobState]:
-        """All jobs of the sweep as they are now, by id."""
+        """Current states of all jobs of the sweep, by id."""
         return {job.id: self.load(job).look() for job in self.jobs()}
 
     def left_out(self, asked: Collection[str]) -> str:
-        """A line that names the jobs of earlier launches that are not among those of the last; empty for none."""
+        """A line naming jobs of earlier launches that are not among the last launch's; empty if there are none."""
         known = sorted(path.stem for path in (self.path / JOBS).glob("*.json") if path.stem not in asked)
         return f"  no longer asked: {shlex.join(known)}" if known else ""
 
     def log(self, job_id: str) -> Path:
-        """Where a process's words go."""
+        """The log file of a job's process."""
         return self.path / JOBS / f"{job_id}.log"
 
     def _file(self, job_id: str) -> Path:
@@ -216,7 +216,7 @@ class SweepFolder:
 
 
 class _Numbers:
-    """The number of each job in its stage: that of an earlier launch, for new jobs the next free one."""
+    """Assigns each job its number within its stage: as in an earlier launch or, for new jobs, the next free one."""
 
     def __init__(self, known: Iterator[Mapping[str, Any]]) -> None:
         self._known: dict[tuple[str, str, int], int] = {}
@@ -236,7 +236,7 @@ class _Numbers:
         return self._known[key]
 
     def _key(self, stage: str, point: Point) -> tuple[str, str, int]:
-        """Equal points are told apart by how many there are before."""
+        """A key for a job; equal points are distinguished by their count."""
         text = " ".join(f"{key}={value_text(point[key])}" for key in sorted(point))
         self._seen[stage, text] += 1
         return stage, text, self._seen[stage, text]
@@ -267,7 +267,7 @@ def _waiting_for(lock: FolderLock) -> Iterator[None]:
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What two sweeps ask otherwise; nothing where values were added or taken away."""
+    """Describe how two sweeps differ; empty if only values were added or removed."""
     names = [[f"{stage['name']} ({stage['verb']})" for stage in each["stages"]] for each in (before, now)]
     if names[0] != names[1]:
         return f"its stages were {', '.join(names[0])} and are now {', '.join(names[1])}"
@@ -285,7 +285,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _apart(before: Sequence[str], now: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What only the one has, and what only the other."""
+    """Items only in the first, and items only in the second."""
     return [each for each in before if each not in now], [each for each in now if each not in before]
 
 

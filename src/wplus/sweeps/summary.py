@@ -1,4 +1,4 @@
-"""Sentences about a sweep: how long it takes yet, what is done, failed or missing, and the best by its objectives."""
+"""Summarizes a sweep in text: time left, finished, failed and missing jobs, and the best by its objectives."""
 
 import math
 import shlex
@@ -11,11 +11,11 @@ from wplus.sweeps.state import ENDED, JobState, SweepFolder, counted
 from wplus.sweeps.trials import sign, value_of
 from wplus.tracking.local import read_result
 
-_MAX_SEEN = 200  # earlier runs that an estimate is made from
+_MAX_SEEN = 200  # number of earlier runs used for an estimate
 
 
 def summary(folder: SweepFolder, spec: Spec, jobs: Mapping[str, Job], states: Mapping[str, JobState]) -> str:
-    """What is done, what failed and why, what is missing; the best by the objective."""
+    """Finished jobs, failures with reasons, missing jobs, and the best by the objective."""
     num_untried = num_jobs(spec, states) - len(states)
     more = f", {num_untried} of the search not asked yet" if num_untried else ""
     lines = [f"{folder.path}: {counted(states)}{more}", *best_lines(spec, jobs, states)]
@@ -28,7 +28,7 @@ def summary(folder: SweepFolder, spec: Spec, jobs: Mapping[str, Job], states: Ma
 
 
 def num_jobs(spec: Spec, states: Mapping[str, JobState]) -> int:
-    """Of all, those of a search that has not asked for them yet among them."""
+    """Total number of jobs, including those that a search has yet to request."""
     search = spec.search
     more = 0 if search is None else search.trials - len(search.points)
     return len(states) + more * sum(1 for _ in spec.stages[0].variations())
@@ -37,8 +37,8 @@ def num_jobs(spec: Spec, states: Mapping[str, JobState]) -> int:
 def time_left(
     spec: Spec, jobs: Mapping[str, Job], states: Mapping[str, JobState], *, num_slots: int, with_earlier: bool = False
 ) -> str:
-    """By the mean time of a job of each stage, or `with_earlier` of earlier runs of its command; nothing where none is
-    known."""
+    """Estimate from the mean time of each stage's jobs or, `with_earlier`, of earlier runs of its command; empty if
+    unknown."""
     left = [jobs[state.id].stage for state in states.values() if state.state not in ENDED]
     known = {stage.name: _seconds(stage, jobs, states, with_earlier) for stage in spec.stages}
     if not left or any(not known[stage.name] for stage in left):
@@ -60,7 +60,7 @@ def _seconds(stage: Stage, jobs: Mapping[str, Job], states: Mapping[str, JobStat
 
 
 def best_lines(spec: Spec, jobs: Mapping[str, Job], states: Mapping[str, JobState]) -> list[str]:
-    """For people: the best of those that are done; with several objectives those that no other beats in all of them."""
+    """Lines for display: the best finished job or, with several objectives, the Pareto front."""
     stages = {spec.stage_of(name).name for name in spec.objectives}
     done = [state for state in states.values() if state.state == "done" and {jobs[state.id].stage.name} == stages]
     found = {state.id: _values(spec, Path(state.run_dir)) for state in done}
@@ -79,8 +79,8 @@ def best_lines(spec: Spec, jobs: Mapping[str, Job], states: Mapping[str, JobStat
 
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
-    """The indices of points that no other is at least as good as in all and better in one, by their first value; less
-    is better."""
+    """The indices of the Pareto front, sorted by the first value: points not dominated by any other (lower is
+    better)."""
     if len(points[0]) == 1:
         return [min(range(len(points)), key=lambda index: points[index][0])]
 

@@ -1,4 +1,4 @@
-"""The table of a sweep: a row for every configuration, means over seeds with their intervals, and honest tests."""
+"""The table of a sweep: a row per configuration, means over seeds with intervals, and corrected tests."""
 
 import importlib.util
 import json
@@ -27,31 +27,31 @@ FORMATS = ("md", "csv", "json", "parquet")
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a configuration."""
+    """A metric of a configuration."""
 
     mean: Mean
     points: Mapping[int, float]
     """Seed -> value."""
     clustered: ClusterMean | None = None
-    """Over seeds and images, where images were measured one by one in two seeds or more."""
+    """Statistics over seeds and images, if images were measured individually for two or more seeds."""
 
 
 @dataclass(frozen=True)
 class SweepTable:
-    """Configurations by numbers.
+    """Configurations by metrics.
 
     Attributes:
-        keys: what varies, but for the seed.
+        keys: the keys that vary, without the seed.
         settings: configuration -> key -> value.
-        comparison: of the configurations, with the seed as the unit.
+        comparison: comparison of the configurations, with the seed as the unit.
         members: configuration -> seed -> run.
-        groups: the configurations that are shown, in their order.
+        groups: the configurations shown, in order.
         baseline: the configuration (with `across`, the method) that the others are compared with, or None.
-        methods: configuration -> its name without what `across` tells of it.
-        across: the keys that tell data sets apart; empty: there is one.
-        sort: the number that the rows are sorted by.
-        objectives: the numbers that decide.
-        notes: what a reader must know.
+        methods: configuration -> its name without the keys of `across`.
+        across: the keys that distinguish data sets; empty if there is only one.
+        sort: the metric that rows are sorted by.
+        objectives: the sweep's objectives.
+        notes: notes for the reader.
     """
 
     keys: Sequence[str]
@@ -68,27 +68,27 @@ class SweepTable:
 
     @property
     def info(self) -> Mapping[str, MetricInfo]:
-        """What the numbers mean."""
+        """The meanings of the metrics."""
         return self.comparison.info
 
     @property
     def numbers(self) -> list[str]:
-        """Every number that any configuration has."""
+        """All metrics that any configuration has."""
         return self.comparison.columns
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Cell]]:
-        """Configuration -> number -> cell, without what takes images one by one (`cell`)."""
+        """Configuration -> metric -> cell, without per-image statistics (see `cell`)."""
         return {group: {name: self._cell(group, name) for name in self.comparison.means[group]}
                 for group in self.groups}  # fmt: skip
 
     @property
     def tests(self) -> dict[str, dict[str, Paired]]:
-        """Configuration -> number -> difference from the baseline."""
+        """Configuration -> metric -> difference from the baseline."""
         return {group: row for group, row in self.comparison.paired.items() if group in self.groups and row}
 
     def cell(self, group: str, number: str) -> Cell:
-        """With the spread of seeds and that of images."""
+        """A cell with the spread over seeds and over images."""
         return replace(self._cell(group, number), clustered=self.comparison.clusters(group, number))
 
     def _cell(self, group: str, number: str) -> Cell:
@@ -96,7 +96,7 @@ class SweepTable:
         return Cell(self.comparison.means[group][number], {int(seed): value for seed, value in points.items()})
 
     def sorted_by(self, number: str) -> "SweepTable":
-        """The best configuration first, as the number's direction says; those without it last."""
+        """Sort by a metric, best configuration first according to its direction; those without it come last."""
         check_choice("sort", number, self.numbers)
         sign = -1 if number in self.info and self.info[number].direction == "higher" else 1
         having = [group for group in self.groups if number in self.comparison.means[group]]
@@ -104,7 +104,7 @@ class SweepTable:
         return replace(self, groups=list(dict.fromkeys([*order, *self.groups])), sort=number)
 
     def only(self, conditions: Iterable[Condition]) -> "SweepTable":
-        """The configurations whose means are so. What was tested stays what it was. UserError where none is left."""
+        """Keep the configurations whose means fulfil conditions. Tests are unchanged. UserError if none is left."""
         wanted = [each for each in conditions if each.is_number]
         means = self.comparison.means
         left = [
@@ -119,7 +119,7 @@ class SweepTable:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row for each configuration and number: mean, interval, seeds, parts of the spread, difference, tests."""
+        """A row per configuration and metric: mean, interval, seeds, components of the spread, difference, tests."""
         found = []
         for group in self.groups:
             for name in self.comparison.means[group]:
@@ -132,7 +132,7 @@ class SweepTable:
         return pd.DataFrame(found)
 
     def write(self, path: Path) -> Path:
-        """As the ending says: .md, .csv, .json or .parquet (which needs pyarrow)."""
+        """Write the table in the format of the extension: .md, .csv, .json or .parquet (which needs pyarrow)."""
         from wplus.sweeps.sections import markdown
 
         kind = checked_ending(path)
@@ -161,15 +161,15 @@ def sweep_table(
     margin: float | Mapping[str, float] | None = None, tested: Sequence[str] | None = None, across: Sequence[str] = (),
     keys: Sequence[str] | None = None,
 ) -> SweepTable:  # fmt: skip
-    """Group members by `keys`; None: by all that varies but the seed. Only finished runs count.
+    """Group members by `keys`; None: by all varying keys except the seed. Only finished runs are used.
 
     Args:
-        members: of one command; UserError for several.
-        baseline: the configuration to compare with: what of the varying keys it has, or its name in the table.
-        margin: differences within it are nothing, for all numbers or by number: that one is no larger is tested, too.
-        tested: the numbers that are tested; None: all that have a direction, those of earlier stages left out.
-        across: keys, or groups of keys, that tell data sets apart: on each there is a baseline, and nothing is averaged
-            over them but what has a common scale.
+        members: runs of one command; UserError for several.
+        baseline: the configuration to compare with: its values of the varying keys, or its name in the table.
+        margin: differences up to it count as equivalent, for all metrics or by metric; equivalence is also tested.
+        tested: the metrics to test; None: all with a direction, except those of earlier stages.
+        across: keys, or groups of keys, that distinguish data sets: each has its own baseline, and only quantities with
+            a common scale are averaged over them.
     """
     groups = grouped(members, across, keys)
     chosen = groups.find(baseline)
@@ -192,7 +192,7 @@ def sweep_table(
 
 
 def checked_ending(path: Path) -> str:
-    """That of a table's file, without the dot. UserError for another one, and for .parquet without pyarrow."""
+    """The extension of a table's file, without the dot. UserError if it is unknown, or .parquet without pyarrow."""
     kind = path.suffix.lstrip(".")
     check_choice("the ending of the table", kind, FORMATS)
     if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
@@ -201,7 +201,7 @@ def checked_ending(path: Path) -> str:
 
 
 def _of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
-    """A column whose values are of several kinds, as settings are, as overrides have them: a file's column has one."""
+    """Convert columns of mixed types, such as settings, to text as in overrides: files need one type per column."""
     found = frame.copy()
     for name in frame:
         kinds = {type(value) for value in frame[name] if value is not None}

@@ -1,7 +1,7 @@
-"""A search by Optuna's ask-and-tell: trials become jobs, what they record is told, bad ones are ended.
+"""Search with Optuna's ask-and-tell interface: trials become jobs, their results are reported, bad ones pruned.
 
-The study lies in the sweep's folder and goes on with the next launch. Optuna minimises here: numbers of which more is
-better are told with their sign turned.
+The study is stored in the sweep's folder and continued by the next launch. Optuna always minimises: metrics of which
+higher values are better are negated.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 JOURNAL = "search.journal"
-_LOOK = 1.0  # seconds between two looks at a running job's numbers
+_LOOK = 1.0  # seconds between checks of a running job's metrics
 
 
 class Trials:
     """The trials of a sweep's search, on disk.
 
     Args:
-        folder: of the sweep, which is claimed.
-        spec: what it asks, with a search. UserError where Optuna is missing.
+        folder: the sweep's folder, already claimed.
+        spec: the sweep, with a search. UserError if Optuna is missing.
     """
 
     def __init__(self, folder: SweepFolder, spec: Spec) -> None:
@@ -47,9 +47,9 @@ class Trials:
         self._study = _study(folder.path / JOURNAL, self.search, len(spec.objectives), self._num_asked())
 
     def ask(self) -> bool:
-        """Ask for one trial more, which `spec` has then; False where there are enough."""
+        """Request another trial and add it to `spec`; False if there are enough."""
         with self.folder.adding() as points, self._lock:
-            # What a killed launch asked for, but could not write down any more, is tried first.
+            # First retry points that a killed launch requested but could not record.
             trials = self._study.get_trials(deepcopy=False)
             points += [self._point(trial.params) for trial in trials[len(points) :]]
             is_new = len(points) < self.search.trials
@@ -59,7 +59,7 @@ class Trials:
         return self._num_asked() > before
 
     def tell(self, jobs: Mapping[str, Job], states: Mapping[str, JobState]) -> None:
-        """What became of the trials that have ended since: values, pruned, or failed."""
+        """Report the outcome of newly ended trials: values, pruned, or failed."""
         for number, those in self._by_trial(jobs).items():
             found = [states[job.id].state for job in those]
             if number in self._told or not ("failed" in found or all(each in ENDED for each in found)):
@@ -70,13 +70,13 @@ class Trials:
                     self._tell_one(number, those, states, found)
 
     def watch(self, job: Job, jobs: Mapping[str, Job], folder: Path) -> Watch | None:
-        """Looks at the objective of a running job, for the pruner."""
+        """A watch on the objective of a running job, for the pruner."""
         if self.search.pruner == "none":
             return None
         return _Rows(self, self._numbers(jobs)[job.id], folder, self.spec.objectives[0])
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Whether a trial with this value (less is better) after so many images should end."""
+        """Report a trial's value (lower is better) after `step` images; returns whether it should be pruned."""
         from optuna.trial import Trial
 
         if not math.isfinite(value):
@@ -91,13 +91,13 @@ class Trials:
         return len(self.spec.search.points)
 
     def _numbers(self, jobs: Mapping[str, Job]) -> dict[str, int]:
-        """Id -> number of the trial, of the jobs of the first stage, which come in the order of the trials."""
+        """Id -> trial number, for the jobs of the first stage, which are in the order of the trials."""
         first = self.spec.stages[0].name
         order = [job.id for job in jobs.values() if job.stage.name == first]
         return {job_id: position // self._size for position, job_id in enumerate(order)}
 
     def _by_trial(self, jobs: Mapping[str, Job]) -> dict[int, list[Job]]:
-        """Number -> its jobs, those that read the first stage's included."""
+        """Trial number -> its jobs, including those that read from the first stage's."""
         numbers = self._numbers(jobs)
         found: dict[int, list[Job]] = {}
         for job in jobs.values():
@@ -131,32 +131,32 @@ class Trials:
 
 
 class _Rows:
-    """The objective of one running job, row by row; called now and then it says whether the job should end."""
+    """Watches the objective of a running job, row by row; called periodically, returns whether the job should end."""
 
     def __init__(self, trials: Trials, number: int, folder: Path, name: str) -> None:
         self._trials, self._number, self._folder, self._name = trials, number, folder, name
         self._seen, self._looked = 0, 0.0
 
     def __call__(self) -> bool:
-        """Report the rows that are new, if it is time to look."""
+        """Report new rows, if a check is due."""
         if time.monotonic() - self._looked < _LOOK:
             return False
         self._looked = time.monotonic()
         return self.flush()
 
     def flush(self) -> bool:
-        """Report the rows that are new; whether the trial should end."""
+        """Report new rows; returns whether the trial should end."""
         rows = [row for row in read_records(self._folder) if self._name in row and KIMG in row]
         new, self._seen = rows[self._seen :], max(self._seen, len(rows))
         turned = sign(self._folder, self._name) if new else 1
-        # All are reported, also after one that speaks for the end: the pruner compares with others at every step.
+        # Report all rows, even after one that suggests pruning: the pruner compares trials at every step.
         found = [self._trials.report(self._number, round(row[KIMG] * 1000), turned * float(row[self._name]))
                  for row in new]  # fmt: skip
         return any(found)
 
 
 def direction(folder: Path, name: str) -> str:
-    """lower or higher, as the run in `folder` says of this number; UserError where it has none, or no such number."""
+    """The direction of a metric in `folder`, lower or higher; UserError if it has none, or there is no such metric."""
     result = read_result(folder)
     known = {**result.get("info", {}), **numbers_in(result)}
     if name not in known:
@@ -169,12 +169,12 @@ def direction(folder: Path, name: str) -> str:
 
 
 def sign(folder: Path, name: str) -> int:
-    """By which to multiply the number so that less is better."""
+    """The factor that makes lower values of a metric better."""
     return -1 if direction(folder, name) == "higher" else 1
 
 
 def value_of(folder: Path, name: str) -> float:
-    """A number of a finished run; nan where it is none."""
+    """A metric of a finished run; nan if it is not a number."""
     value = numbers_in(read_result(folder)).get(name, {}).get("value", math.nan)
     return float(value) if isinstance(value, int | float | str) else math.nan
 
@@ -195,8 +195,8 @@ def _study(path: Path, search: Search, num_objectives: int, num_asked: int) -> A
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        options = {"constant_liar": True} if search.sampler == "tpe" else {}  # trials that run side by side differ
-        # A later launch draws other numbers.
+        options = {"constant_liar": True} if search.sampler == "tpe" else {}  # makes concurrent trials differ
+        # Later launches must draw different samples.
         sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=search.seed + num_asked, **options)
         pruner = getattr(optuna.pruners, PRUNERS[search.pruner])()
         return optuna.create_study(
@@ -224,5 +224,5 @@ def _distributions(search: Search) -> dict[str, Any]:
 
 
 def _plain(value: Any, values: Any) -> Any:
-    """A categorical value comes as text; the one that was given is meant."""
+    """Convert a categorical value from text back to the given one."""
     return value if isinstance(values, Mapping) else next(each for each in values if value_text(each) == value)

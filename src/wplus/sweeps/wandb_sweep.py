@@ -1,4 +1,4 @@
-"""A sweep's question as a sweep of Weights & Biases, whose agents run one job after the other on any machine."""
+"""Exports a sweep to Weights & Biases, whose agents run jobs one after the other on any machine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from wplus.sweeps.spec import Spec
 
 METHODS = ("grid", "random", "bayes")
 GOALS = {"lower": "minimize", "higher": "maximize"}
-_SAMPLERS = {"random": "random"}  # what else searches is Bayesian there
+_SAMPLERS = {"random": "random"}  # all other samplers become Bayesian search
 
 
 def wandb_sweep(
     spec: Spec, *, direction: Direction, project: str, entity: str | None, method: str | None = None
 ) -> dict[str, Any]:
-    """What `wandb sweep` reads. UserError for what W&B's sweeps cannot ask: several stages, combinations of no grid.
+    """The input of `wandb sweep`. UserError for what W&B does not support: several stages, non-grid combinations.
 
-    The agent's `${args}` are --KEY=VALUE, which every command takes. The group is that of `wplus sweep run`, so both
-    kinds of runs stand side by side. `method` None: a grid, or what the sweep's search asks for.
+    The agent's `${args}` are --KEY=VALUE, which every command accepts. The group is that of `wplus sweep run`, so both
+    kinds of runs are shown together. `method` None: a grid, or the sweep's search.
     """
     search = spec.search
     method = method or ("grid" if search is None else _SAMPLERS.get(search.sampler, "bayes"))
@@ -53,7 +53,7 @@ def wandb_sweep(
 
 
 def _ending(search: Search | None) -> dict[str, Any]:
-    """When a search ends, and what ends bad trials early: W&B has one way, and counts the values of the objective."""
+    """Run cap and early termination of a search; W&B has a single method, which counts values of the objective."""
     if search is None:
         return {}
     early = {} if search.pruner == "none" else {"early_terminate": {"type": "hyperband", "min_iter": 3}}
@@ -61,7 +61,7 @@ def _ending(search: Search | None) -> dict[str, Any]:
 
 
 def _searched(values: Any) -> dict[str, Any]:
-    """A list of values, or the bounds of a range, as W&B calls its distribution."""
+    """A list of values, or the bounds of a range, as a W&B distribution."""
     if not isinstance(values, Mapping):
         return _parameter(values)
     bounds = {"min": values["low"], "max": values["high"]}
@@ -74,7 +74,7 @@ def _searched(values: Any) -> dict[str, Any]:
 
 
 def axes_of(spec: Spec) -> dict[str, Sequence[Any]]:
-    """Key -> all values that it is given in the last stage, in their order; the seed last."""
+    """Key -> all its values in the last stage, in order; the seed last."""
     found: dict[str, list[Any]] = {}
     for point in spec.stages[-1].variations():
         for key, value in point.items():
@@ -84,7 +84,7 @@ def axes_of(spec: Spec) -> dict[str, Sequence[Any]]:
 
 
 def swept_of(spec: Spec) -> dict[str, Sequence[Any]]:
-    """The same with what the search looks for, by its bounds."""
+    """Like `axes_of`, with the bounds of searched keys."""
     space = {} if spec.search is None else spec.search.space
     searched = {key: [values["low"], values["high"]] if isinstance(values, Mapping) else list(values)
                 for key, values in space.items()}  # fmt: skip
@@ -92,11 +92,11 @@ def swept_of(spec: Spec) -> dict[str, Sequence[Any]]:
 
 
 def as_yaml(content: Mapping[str, Any], file: str) -> str:
-    """With what to do next above it."""
+    """Format as YAML, with instructions as a comment on top."""
     where = "/".join(filter(None, [content.get("entity"), content["project"]]))
     return (
         f"# wandb sweep {file}        prints the sweep's ID\n"
-        f"# wandb agent {where}/ID    on every machine, as often as jobs shall run side by side\n"
+        f"# wandb agent {where}/ID    on every machine, once per concurrent job\n"
         f"{yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)}"
     )
 

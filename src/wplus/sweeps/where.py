@@ -1,4 +1,4 @@
-"""Conditions on the rows of a table: `space=w+` on what was asked, `psnr_db>20` on what was found."""
+"""Conditions on the rows of a table: `space=w+` on settings, `psnr_db>20` on metrics."""
 
 import operator
 import re
@@ -19,20 +19,20 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """`key` is a dotted key of the configuration, the command, or the full name of a number."""
+    """A condition; `key` is a dotted key of the configuration, the command, or the full name of a metric."""
 
     key: str
     sign: str
     value: str
     is_number: bool
-    """Whether it is about a number that was found, and not about a setting."""
+    """Whether it is about a metric rather than a setting."""
 
     def of(self, member: Member) -> Any:
-        """What a member was asked for this key; None where it was not."""
+        """A member's setting for this key; None if it has none."""
         return member.command if self.key == COMMAND else member.asked.get(self.key)
 
     def holds(self, value: Any) -> bool:
-        """Of a setting or a number; only equality is told of words."""
+        """Whether the condition holds for a value; words can only be compared for equality."""
         numbers = [_as_number(each) for each in (value, self.value)]
         if None not in numbers:
             return _OPERATORS[self.sign](*numbers)
@@ -42,14 +42,14 @@ class Condition:
 
 
 def read_conditions(texts: Iterable[str], members: Sequence[Member]) -> list[Condition]:
-    """UserError for what is no condition, for an unknown key, and for a short one that several keys end with."""
+    """Parse conditions; UserError for invalid ones, for unknown keys, and for ambiguous short keys."""
     keys = dict.fromkeys(key for member in members for key in member.asked)
     numbers = dict.fromkeys(name for member in members for name in member.numbers())
     return [_condition(text, keys, numbers) for text in texts]
 
 
 def having(members: Sequence[Member], conditions: Iterable[Condition]) -> list[Member]:
-    """The members whose settings are so; UserError where there are none. A key that a member lacks is null."""
+    """The members whose settings fulfil the conditions; UserError if there are none. Missing keys are null."""
     wanted = [each for each in conditions if not each.is_number]
     left = [member for member in members if all(each.holds(each.of(member)) for each in wanted)]
     if not left:
@@ -59,7 +59,7 @@ def having(members: Sequence[Member], conditions: Iterable[Condition]) -> list[M
 
 
 def full_name(text: str, known: Collection[str], *, separator: str, what: str) -> str:
-    """The one of `known` that is `text` or ends with it: psnr_db of invert/psnr_db. UserError for none and several."""
+    """The name in `known` that equals `text` or ends with it, such as psnr_db; UserError unless there is just one."""
     found = [name for name in known if name == text] or [name for name in known if name.endswith(separator + text)]
     if len(found) != 1:
         which = f"it fits {' and '.join(found)}" if found else f"there are {', '.join(known) or 'none'}"
