@@ -29,7 +29,7 @@ def test_help_names_every_key_and_every_choice_and_nothing_else(verb):
 
 def test_comments_stand_beside_their_keys():
     shown = help_text("train")
-    assert re.search(r"transfer.freeze_discriminator = 0 +layers of the discriminator, from the image on", shown)
+    assert re.search(r"transfer.freeze_discriminator = 0 +number of the discriminator.s first layers to freeze", shown)
     assert "model = stylegan2" in shown
     assert "cyclegan | dcgan | mlp_gan" in shown
 
@@ -44,16 +44,19 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
 
 def test_help_of_a_choice_has_what_it_extends_and_to_each_option_its_own_comment():
     shown = help_text("train", ["model=vae"])
-    assert re.search(r"model.generator.prior = normal +where samples come from: normal", shown)
-    assert re.search(r"model.generator.code_dim = 32 +numbers of a code", shown)
-    assert re.search(r"model.encoder.bottom = \S+ +side of the smallest map in px\n", shown)
-    assert re.search(r"metrics.pr.k = 3 +neighbour that the balls reach to\n", help_text("evaluate", ["metrics=pr"]))
+    assert re.search(r"model.generator.prior = normal +distribution for sampling: normal", shown)
+    assert re.search(r"model.generator.code_dim = 32 +dimension of the code", shown)
+    assert re.search(r"model.encoder.bottom = \S+ +size of the smallest feature map in px\n", shown)
+    assert re.search(
+        r"metrics.pr.k = 3 +radius of the balls: distance to the k-th neighbour\n",
+        help_text("evaluate", ["metrics=pr"]),
+    )
 
 
 def test_help_of_a_choice_has_the_choices_within_it_as_they_are_given():
     shown = help_text("evaluate", ["metrics=interpolation"])
     at = "identity@metrics.interpolation.identity = effnet_lite0"
-    assert re.search(rf"\n  {at}\n +arcface \| effnet_lite0 \| mobilenet_v2 \| moco. descriptor of who", shown)
+    assert re.search(rf"\n  {at}\n +arcface \| effnet_lite0 \| mobilenet_v2 \| moco. identity descriptor", shown)
     assert "inverter@metrics.interpolation.inverter = quick" in shown
 
 
