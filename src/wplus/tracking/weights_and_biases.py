@@ -38,8 +38,7 @@ def open_tracker(*, project: str, entity: str | None = None, artifacts: str = "l
     Args:
         project: W&B project.
         entity: user or team; None: the account's default.
-        artifacts: which versions of the run's models, latents and directions are stored in W&B: `none`, `last` (the
-            final one), or `all`.
+        artifacts: versions of the run's models, latents and directions to store in W&B: `none`, `last`, or `all`.
     """
     if artifacts not in ARTIFACTS:
         raise UserError(f"tracking.artifacts must be one of {', '.join(ARTIFACTS)}, got '{artifacts}'.")
