@@ -101,7 +101,7 @@ def test_what_the_sweep_would_overrule_is_refused(content, override):
 
 
 def test_a_stage_that_there_is_not_is_refused():
-    with pytest.raises(UserError, match="invret:seed=1 is of a stage, which must be one of invert, got 'invret'"):
+    with pytest.raises(UserError, match="invret:seed=1 names a stage, which must be one of invert, got 'invret'"):
         with_overrides(Spec.of({"verb": "invert"}, name="s"), ["invret:seed=1"])
 
 

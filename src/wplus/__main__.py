@@ -29,7 +29,7 @@ def _names(decorator: ast.expr) -> str:
 def overview() -> str:
     """The text printed by `wplus` without arguments."""
     lines = [f"  {verb:<12} {summary}" for verb, (_, summary) in verbs().items()]
-    return "\n".join(["wplus VERB KEY=VALUE ...; wplus VERB --help says what a verb takes.", "", *lines])
+    return "\n".join(["wplus VERB KEY=VALUE ...; wplus VERB --help shows its keys.", "", *lines])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = getattr(importlib.import_module(known[verb][0]), verb)
     except KeyboardInterrupt:
-        print("Interrupted before anything was begun.", file=sys.stderr)
+        print("Interrupted before anything was started.", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     return command(rest) or 0
 

@@ -27,7 +27,7 @@ def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
     for key, default in _defaults(verb):
         _refuse_absent(key, key not in config)
         if config[key] is None and default is not None and f"{verb}.{key}" not in _NULLABLE and key != "cache_dir":
-            raise UserError(f"{key} must not be null, which says nothing here: leave it out for its default.")
+            raise UserError(f"{key} must not be null: leave it out for its default.")
         config[key] = _shape(key, config[key], is_list=isinstance(default, list), section=default)
         for name in default if isinstance(default, Mapping) and isinstance(config[key], Mapping) else ():
             _refuse_absent(f"{key}.{name}", name not in config[key])
@@ -43,7 +43,7 @@ def _refuse_words(config: Mapping[str, Any]) -> None:
         value = at(config, place) if place else None
         if isinstance(value, str):
             options = ", ".join(options_of(group))
-            raise UserError(f"{place}={value} chooses nothing: write {choice}=NAME, one of {options}.")
+            raise UserError(f"{place}={value} is not a choice: write {choice}=NAME, one of {options}.")
 
 
 def _refuse_absent(key: str, is_absent: bool) -> None:

@@ -124,7 +124,7 @@ def with_overrides(spec: "Spec", overrides: Sequence[str]) -> "Spec":
              for each in overrides]  # fmt: skip
     for name, rest in split:
         if name is not None and name not in names:
-            raise UserError(f"{name}:{rest} is of a stage, which must be one of {', '.join(names)}, got '{name}'.")
+            raise UserError(f"{name}:{rest} names a stage, which must be one of {', '.join(names)}, got '{name}'.")
     given = {stage.name: [text for name, text in split if name in (None, stage.name)] for stage in spec.stages}
     searched = () if spec.search is None else tuple(spec.search.space)
     for stage in spec.stages:
