@@ -97,7 +97,7 @@ ENCODERS = [  # of an encoder's training: arguments, words of the sentence
     (["experiment=e4e_cats", "checkpoint={model}", "debug=quick"], ["model has no effect", "debug=quick_encoder"]),
     (
         ["experiment=e4e_cats", "checkpoint={model}", "data.resolution=16"],
-        ["data.resolution=16", "of the generator, 8"],
+        ["data.resolution=16", "differs from the generator's, 8"],
     ),
     (
         ["experiment=e4e_cats", "checkpoint={model}", "training.loss_weights.ssim=1"],

@@ -91,7 +91,7 @@ def test_an_estimate_is_arithmetic():
     assert first.endswith("1.091 kimg")
     assert disk.startswith("disk      4 MiB: 1 checkpoint(s) of 2 MiB, 1 model(s) of 1 MiB")  # at its end
     assert "fewer than 16" in report(Measured(steps[:5], [3.0]), schedule)[1]
-    with pytest.raises(UserError, match="No two steps"):
+    with pytest.raises(UserError, match="Fewer than two steps"):
         report(Measured(steps[:1], [3.0]), schedule)
 
 

@@ -148,7 +148,9 @@ def test_a_choice_within_a_choice_is_no_value(value):
         left_out = Composer().config("evaluate", [*metrics, f"{key}=null"])
         assert shaped(left_out, "evaluate")["metrics"]["interpolation"]["identity"] is None
         wrong = Composer().config("evaluate", [*metrics, f"{key}={value}"])
-        with pytest.raises(UserError, match=f"{key}={value} chooses .* identity@{key}=NAME, one of arcface, "):
+        with pytest.raises(
+            UserError, match=f"{key}={value} is not a choice: write identity@{key}=NAME, one of arcface, "
+        ):
             shaped(wrong, "evaluate")
 
 

@@ -176,7 +176,7 @@ def test_masks_that_say_nothing_are_refused(tmp_path, sketches):
     with pytest.raises(UserError, match="masks=alpha has no effect"):
         with_masks(tmp_path / "opaque.png", "alpha")
     sketch(sketches / "empty.png", 0)
-    with pytest.raises(UserError, match=r"black: nothing of 'empty\.png'"):
+    with pytest.raises(UserError, match=r"black: no pixel of 'empty\.png'"):
         with_masks(sketches, "alpha")
     with pytest.raises(UserError, match=r"masks must be none, alpha, or a folder of grey pictures, got 'soft'"):
         with_masks(tmp_path / "opaque.png", "soft")

@@ -213,7 +213,11 @@ def test_how_far_two_results_are_apart():
     ("options", "phases", "reason"),
     [
         ({"family": "stylegan1", "penalties": ()}, ("generator",), "the generator grows by the clock"),
-        ({"family": "dcgan", "penalties": ()}, ("generator", "discriminator"), "the generator draws random|moves stat"),
+        (
+            {"family": "dcgan", "penalties": ()},
+            ("generator", "discriminator"),
+            "the generator (draws random|updates stat)",
+        ),
         ({"blur_sigma": 2.0, "blur_fade_kimg": 1.0}, ("generator", "discriminator", "r1"), "the size of the blur"),
         ({"losses": {"discriminator": LeCam(logistic_discriminator)}}, ("discriminator",), "the loss has a state"),
     ],

@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, in processes that share cores or GPUs, or in allocations of a cluster."""
+"""Places for jobs to run: in this process, in processes that share cores or GPUs, or in allocations of a cluster."""
 
 from __future__ import annotations
 
