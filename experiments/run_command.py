@@ -3,7 +3,9 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from wplus.errors import UserError
 
 
 def run_command(command: Sequence[str]) -> None:
@@ -15,3 +17,11 @@ def run_command(command: Sequence[str]) -> None:
     status = subprocess.run([sys.executable, "-m", "wplus", *command]).returncode
     if status:
         sys.exit(status)
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run `main()`; a UserError becomes one sentence and exit status 1, as in the commands."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -191,5 +191,6 @@ def test_the_report_of_a_study_has_its_page(study, capsys):
     assert "invert/grid" in shown
     assert sweep(["wandb", study, "--report", "--page", str(page.with_name("weights.png")), "--dry"]) == 1
     assert "must be a file of Markdown" in capsys.readouterr().err
-    assert sweep(["wandb", study, "--workspace", "--page", str(page), "--dry"]) == 1
-    assert "give --report, too" in capsys.readouterr().err
+    for others in (["--workspace", "--dry"], []):
+        assert sweep(["wandb", study, "--page", str(page), *others]) == 1
+        assert "give --report, too" in capsys.readouterr().err

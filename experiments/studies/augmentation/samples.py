@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import wplus
+from experiments.run_command import run_script
 from wplus.core.files import atomic_write
 from wplus.core.images import captioned_rows
 from wplus.latents.labels import labels_in_turn
@@ -61,4 +62,4 @@ def digits(generator: GeneratorNetwork) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from experiments.run_command import run_script
 from wplus.core.files import atomic_write, ensure_folder, write_json
 from wplus.pretrained.seen import SUFFIX
 from wplus.sweeps.state import SweepFolder
@@ -150,4 +151,4 @@ def cell(entry: Mapping[str, Any] | None, form: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.run_command import run_script
 from experiments.studies.spaces.tables import markdown
 from wplus.core.files import atomic_write
 from wplus.sweeps.labels import Point
@@ -99,4 +100,4 @@ def drawn(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from experiments.run_command import run_script
 from experiments.studies.encoder_losses.tables import cell
 from experiments.studies.spaces.tables import markdown, values
 from wplus.sweeps.labels import Point
@@ -69,4 +70,4 @@ def tables(found: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.run_command import run_script
 from experiments.studies.spaces.tables import by_image, markdown, told, values
 from wplus.core.paired import paired_tests
 from wplus.sweeps.labels import SEED, Point
@@ -92,4 +93,4 @@ def over_seeds(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.run_command import run_script
 from experiments.studies.spaces.tables import Numbers, cell, markdown, told
 from wplus.core.paired import Paired, paired_tests
 from wplus.sweeps.state import SweepFolder
@@ -85,4 +86,4 @@ def differences(content: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.run_command import run_script
 from experiments.studies.spaces import tables as spaces
 from experiments.studies.spaces.tables import by_image, cell, markdown, told, values
 from wplus.core.files import atomic_write
@@ -111,4 +112,4 @@ def draw(folders: Mapping[str, Path], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

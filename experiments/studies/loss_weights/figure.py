@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from experiments.run_command import run_script
 from wplus.core.files import atomic_write
 from wplus.sweeps.members import Member, read_members
 
@@ -74,4 +75,4 @@ def drawn(curves: Mapping[str, Mapping[str, Sequence[Point]]], path: Path) -> Pa
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from experiments.run_command import run_script
 from wplus.core.files import atomic_write
 from wplus.sweeps.members import Member, read_members
 
@@ -69,4 +70,4 @@ def strip(folder: Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from experiments.run_command import run_script
 from wplus.core.files import atomic_write
 from wplus.sweeps.members import Member, names_of, read_members, varying
 
@@ -67,4 +68,4 @@ def drawn(found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], 
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.run_command import run_script
 from experiments.studies.spaces.figure import short
 from wplus.core.paired import Paired, paired_tests
 from wplus.sweeps.members import names_of, read_member, varying
@@ -177,4 +178,4 @@ def markdown(rows: Mapping[str, Mapping[str, str]], first: str = "space") -> str
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

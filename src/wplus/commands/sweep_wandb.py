@@ -29,6 +29,8 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _wandb(options: argparse.Namespace) -> None:
+    if options.page is not None and not options.report:
+        raise UserError("--page is shown by a report: give --report, too.")
     spec = named_spec(options.spec)
     direction = _direction(spec, Path(options.spec) if is_folder(options.spec) else ROOT / spec.name)
     config = _config(spec.stages[-1])
@@ -85,8 +87,6 @@ def _page(options: argparse.Namespace) -> str:
     """The Markdown to show in a report; "" if none is given."""
     if options.page is None:
         return ""
-    if not options.report:
-        raise UserError("--page is what a report shows: give --report, too.")
     try:
         return str(options.page.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
