@@ -3,9 +3,12 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from wplus.errors import UserError
+from wplus.sweeps.spec import Job
+from wplus.sweeps.state import SweepFolder
 
 
 def run_command(command: Sequence[str]) -> None:
@@ -25,3 +28,12 @@ def run_script(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(str(error))
+
+
+def finished(folder: Path) -> Iterator[tuple[Job, Path]]:
+    """Yield the finished jobs of the sweep in `folder` with their run folders; UserError if it is not a sweep."""
+    sweep = SweepFolder(folder)
+    states = sweep.states()
+    for job in sweep.jobs():
+        if states[job.id].state == "done":
+            yield job, Path(states[job.id].run_dir)

@@ -12,7 +12,6 @@ from experiments.studies.out_of_domain import pictures
 from wplus.__main__ import main
 from wplus.config import CONFIG_FOLDER
 from wplus.sweeps.spec import read_spec
-from wplus.sweeps.state import SweepFolder
 
 STUDIES = ("augmentation", "disentanglement", "encoder_losses", "generators", "interpolation_quality", "inverters",
            "loss_weights", "out_of_domain", "spaces", "transfer")  # fmt: skip
@@ -39,7 +38,7 @@ def test_the_smaller_size_ends_in_its_objective(name, tmp_path, monkeypatch):
     assert found
     assert all(map(math.isfinite, found))
     if name == "augmentation":
-        models = samples.trained(SweepFolder(Path("runs/sweeps/augmentation_smoke")))
+        models = samples.trained(Path("runs/sweeps/augmentation_smoke"))
         assert list(models) == ["dcgan_cats"]
         with Image.open(samples.drawn(models, tmp_path / "digits.png")) as image:
             assert image.width > 10 * 64

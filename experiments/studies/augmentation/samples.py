@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 
 import wplus
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from wplus.core.files import atomic_write
 from wplus.core.images import captioned_rows
 from wplus.latents.labels import labels_in_turn
 from wplus.models.generator import GeneratorNetwork
 from wplus.sweeps.labels import SEED
-from wplus.sweeps.state import SweepFolder
 
 NUM_CLASSES, NUM_ROWS = 10, 3
 
@@ -27,17 +26,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("digits.png"), help="beside this file")
     options = parser.parse_args()
-    print(drawn(trained(SweepFolder(options.folder)), options.output))
+    print(drawn(trained(options.folder), options.output))
 
 
-def trained(sweep: SweepFolder) -> dict[str, Path]:
-    """Varied options -> the model of seed 0."""
-    states = sweep.states()
+def trained(folder: Path) -> dict[str, Path]:
+    """What varies -> the model of seed 0."""
     return {
-        " ".join(str(value) for key, value in job.point.items() if key != SEED): Path(states[job.id].run_dir)
-        / "model.safetensors"
-        for job in sweep.jobs()
-        if job.stage.verb == "train" and job.point.get(SEED, 0) == 0 and states[job.id].state == "done"
+        " ".join(str(value) for key, value in job.point.items() if key != SEED): run / "model.safetensors"
+        for job, run in finished(folder)
+        if job.stage.verb == "train" and job.point.get(SEED, 0) == 0
     }
 
 

@@ -14,11 +14,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from experiments.studies.spaces.tables import markdown
 from wplus.core.files import atomic_write
 from wplus.sweeps.labels import Point
-from wplus.sweeps.state import SweepFolder
 from wplus.tracking.local import read_records
 
 NUMBERS = {  # name -> title, number format
@@ -38,12 +37,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("curves.png"), help="beside this file")
     options = parser.parse_args()
-    sweep = SweepFolder(options.folder)
-    states = sweep.states()
     runs: dict[str, list[Path]] = {}
-    for job in sweep.jobs():
-        if job.stage.verb == "train" and states[job.id].state == "done":
-            runs.setdefault(name_of(job.point), []).append(Path(states[job.id].run_dir))
+    for job, run in finished(options.folder):
+        if job.stage.verb == "train":
+            runs.setdefault(name_of(job.point), []).append(run)
     for number, (title, form) in NUMBERS.items():
         found = {name: [curve(folder, number) for folder in folders] for name, folders in runs.items()}
         print(f"## {title}\n\n{table(found, form)}\n")

@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from experiments.studies.encoder_losses.tables import cell
 from experiments.studies.spaces.tables import markdown, values
 from wplus.sweeps.labels import Point
-from wplus.sweeps.state import SweepFolder
 
 NUMBERS = {  # what a number's name begins with, before the space -> title, number format
     "dci_disentanglement": ("Disentanglement", ".3f"),
@@ -37,12 +36,10 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the sweep")
-    sweep = SweepFolder(parser.parse_args().folder)
-    states = sweep.states()
     found: dict[str, list[Path]] = defaultdict(list)
-    for job in sweep.jobs():
-        if job.stage.verb == "evaluate" and states[job.id].state == "done":
-            found[name_of(job.point)].append(Path(states[job.id].run_dir))
+    for job, run in finished(parser.parse_args().folder):
+        if job.stage.verb == "evaluate":
+            found[name_of(job.point)].append(run)
     for title, text in tables(found):
         print(f"## {title}\n\n{text}\n")
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from experiments.studies.spaces.tables import by_image, markdown, told, values
 from wplus.core.paired import paired_tests
 from wplus.sweeps.labels import SEED, Point
-from wplus.sweeps.state import SweepFolder
 
 COLUMNS = {  # full name -> heading, number format
     "invert/psnr_db": ("PSNR, dB", ".2f"),
@@ -37,12 +36,10 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the sweep")
-    sweep = SweepFolder(parser.parse_args().folder)
-    states = sweep.states()
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for job in sweep.jobs():
-        if SEED in job.point and states[job.id].state == "done":
-            found[name_of(job.point)][job.stage.verb].append(Path(states[job.id].run_dir))
+    for job, run in finished(parser.parse_args().folder):
+        if SEED in job.point:
+            found[name_of(job.point)][job.stage.verb].append(run)
     print(f"{means(found)}\n\nMinus {BASELINE}\n\n{against(found)}")
 
 

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from experiments.studies.spaces.tables import Numbers, cell, markdown, told
 from wplus.core.paired import Paired, paired_tests
-from wplus.sweeps.state import SweepFolder
 from wplus.tracking.run_folder import read_json
 
 COLUMNS = {  # number -> heading, format
@@ -37,14 +36,10 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the sweep")
-    sweep = SweepFolder(parser.parse_args().folder)
-    states = sweep.states()
     found: dict[str, dict[str, Path]] = {}
-    for job in sweep.jobs():
-        if job.stage.verb == "evaluate" and states[job.id].state == "done":
-            found.setdefault(job.stage.name, {})[str(job.point.get("inverter", SEARCHED))] = Path(
-                states[job.id].run_dir
-            )
+    for job, run in finished(parser.parse_args().folder):
+        if job.stage.verb == "evaluate":
+            found.setdefault(job.stage.name, {})[str(job.point.get("inverter", SEARCHED))] = run
     for title, text in tables(found):
         print(f"## {title}\n\n{text}\n")
 

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from experiments.studies.spaces import tables as spaces
 from experiments.studies.spaces.tables import by_image, cell, markdown, told, values
 from wplus.core.files import atomic_write
@@ -21,7 +21,6 @@ from wplus.inversion.folder import InversionFolder
 from wplus.inversion.report import plot_convergence, read_history
 from wplus.sweeps.labels import Point
 from wplus.sweeps.spec import Job
-from wplus.sweeps.state import SweepFolder
 
 COLUMNS = {heading: column for heading, column in spaces.COLUMNS.items() if column[0] != "channel_edits"}
 COLUMNS["s/image"] = ("invert", "seconds", ".3f")  # of an encoder, too
@@ -42,10 +41,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="of the pictures: beside this file")
     options = parser.parse_args()
-    sweep = SweepFolder(options.folder)
-    states = sweep.states()
-    jobs = [job for job in sweep.jobs() if states[job.id].state == "done"]
-    of = by_stage(jobs, {job.id: Path(states[job.id].run_dir) for job in jobs})
+    runs = list(finished(options.folder))
+    jobs, folders = [job for job, _ in runs], {job.id: run for job, run in runs}
+    of = by_stage(jobs, folders)
     for title, text in tables(of).items():
         print(f"## {title}\n\n{text}\n")
     draw({name: folders["invert"] for name, folders in of.items() if "invert" in folders}, options.output)
@@ -104,7 +102,7 @@ def draw(folders: Mapping[str, Path], output: Path) -> None:
         + [(read_image(folder / "images" / f"{name}.png"), way) for way, folder in folders.items()]
         for name in names
     ]
-    picture = captioned_rows(rows, names)
+    picture = captioned_rows(rows, names, min_px=160)  # long captions stay apart
     atomic_write(output / "grid.png", lambda file: picture.save(file, format="PNG"))
     stores = {way: InversionFolder(folders[way]) for way in CURVES if way in folders}
     if histories := {way: read_history(store, store.names()) for way, store in stores.items() if store.names()}:

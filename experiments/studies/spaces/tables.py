@@ -11,12 +11,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.run_command import run_script
+from experiments.run_command import finished, run_script
 from experiments.studies.spaces.figure import short
 from wplus.core.paired import Paired, paired_tests
 from wplus.sweeps.members import names_of, read_member, varying
 from wplus.sweeps.spec import Job
-from wplus.sweeps.state import SweepFolder
 from wplus.tracking.local import read_result
 from wplus.tracking.run_folder import read_json
 
@@ -60,10 +59,8 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the sweep")
-    sweep = SweepFolder(parser.parse_args().folder)
-    states = sweep.states()
-    jobs = [job for job in sweep.jobs() if states[job.id].state == "done"]
-    folders = {job.id: Path(states[job.id].run_dir) for job in jobs}
+    runs = list(finished(parser.parse_args().folder))
+    jobs, folders = [job for job, _ in runs], {job.id: run for job, run in runs}
     for title, text in tables(jobs, folders).items():
         print(f"## {title}\n\n{text}\n")
 
