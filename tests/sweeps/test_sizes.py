@@ -20,6 +20,7 @@ CONTENT = {
         "smoke": {"overrides": ["invert:num_images=2"], "axes": {"space": ["w", "s"]}, "points": 1, "seeds": 1},
         "other": {"axes": {"space": ["s"]}},
         "listed": {"points": [{"model": "vae"}], "seeds": 2},
+        "trained": {"stages": ["train"]},
     },
 }
 SPEC = Spec.of(CONTENT, name="x")
@@ -41,15 +42,22 @@ def test_a_size_has_fewer_jobs_under_another_name():
     assert models == [("vae", 0), ("vae", 1)] + [("vae", seed) for seed in (0, 1) for _ in range(3)]
 
 
+def test_a_size_can_leave_out_stages():
+    assert {job.stage.name for job in sized(SPEC, "trained")[0].jobs()} == {"train"}
+    with pytest.raises(UserError, match=r"\{train\} in the overrides of invert must be one of .*got 'train'"):
+        sized(Spec.of(CONTENT | {"sizes": {"orphan": {"stages": ["invert"]}}}, name="x"), "orphan")
+
+
 def test_sizes_belong_to_the_file():
     assert "sizes" not in SPEC.as_dict()
     assert [job.id for job in Spec.of(SPEC.as_dict(), name="x").jobs()] == [job.id for job in SPEC.jobs()]
 
 
 @pytest.mark.parametrize(("content", "size", "said"), [
-    (CONTENT, "tiny", "size of the sweep 'x' must be one of full, smoke, other, listed, got 'tiny'"),
+    (CONTENT, "tiny", "size of the sweep 'x' must be one of full, smoke, other, listed, trained, got 'tiny'"),
     (CONTENT | {"sizes": {"small": {"steps": 3}}}, "small", "'small' of the sweep 'x' cannot be read.*steps"),
     (CONTENT | {"sizes": {"small": {"axes": {"speed": [1]}}}}, "small", "axes of a size must be one of space, got"),
+    (CONTENT | {"sizes": {"small": {"stages": ["edit"]}}}, "small", "stages of a size must be one of train, invert, got 'edit'"),
     (CONTENT | {"sizes": {"small": {"seeds": 0}}}, "small", "seeds must be a whole number of at least 1, got 0"),
 ])  # fmt: skip
 def test_what_is_no_size_is_refused(content, size, said):

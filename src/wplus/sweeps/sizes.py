@@ -20,12 +20,14 @@ class Size:
         axes: key -> values that replace those of the axis, in every stage that has it.
         points: number of points to keep in each stage, from the start; or a list of points for every stage with points.
         seeds: number of seeds for each stage with seeds; None: unchanged.
+        stages: names of the stages to keep, which read none of the others; None: all.
     """
 
     overrides: Sequence[str] = ()
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     points: int | Sequence[Point] | None = None
     seeds: int | None = None
+    stages: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("points", "seeds"):
@@ -35,10 +37,16 @@ class Size:
 
     def of(self, spec: Spec) -> Spec:
         """The sweep with fewer jobs; the caller adds the overrides."""
-        known = dict.fromkeys(key for stage in spec.stages for key in stage.axes)
+        stages = self._kept(spec.stages)
+        known = dict.fromkeys(key for stage in stages for key in stage.axes)
         for key in self.axes:
             check_choice("axes of a size", key, known)
-        return replace(spec, stages=[self._stage(stage) for stage in spec.stages], sizes={}, baseline=self._left(spec))
+        return replace(spec, stages=[self._stage(stage) for stage in stages], sizes={}, baseline=self._left(spec))
+
+    def _kept(self, stages: Sequence[Stage]) -> list[Stage]:
+        for name in self.stages or ():
+            check_choice("stages of a size", name, [stage.name for stage in stages])
+        return [stage for stage in stages if self.stages is None or stage.name in self.stages]
 
     def _stage(self, stage: Stage) -> Stage:
         axes = {key: self.axes.get(key, values) for key, values in stage.axes.items()}
