@@ -13,8 +13,8 @@ from wplus.__main__ import main
 from wplus.config import CONFIG_FOLDER
 from wplus.sweeps.spec import read_spec
 
-STUDIES = ("augmentation", "disentanglement", "encoder_losses", "generators", "interpolation_quality", "inverters",
-           "loss_weights", "out_of_domain", "spaces", "transfer")  # fmt: skip
+STUDIES = ("augmentation", "augmentation_bodies", "disentanglement", "encoder_losses", "generators",
+           "interpolation_quality", "inverters", "loss_weights", "out_of_domain", "spaces", "transfer")  # fmt: skip
 RUN = ("augmentation", "loss_weights", "out_of_domain")  # the quick ones; all compose, see tests/sweeps/test_sizes.py
 
 

@@ -1,6 +1,8 @@
-"""Draw samples of the digits 0 to 9 by each generator of the study, row by row.
+"""Draw samples of each class by each generator of the study, row by row.
 
-python -m experiments.studies.augmentation.samples runs/sweeps/augmentation
+    python -m experiments.studies.augmentation.samples runs/sweeps/augmentation
+
+draws digits.png beside this file; `--output` names another picture, for another sweep.
 """
 
 import argparse
@@ -17,11 +19,11 @@ from wplus.latents.labels import labels_in_turn
 from wplus.models.generator import GeneratorNetwork
 from wplus.sweeps.labels import SEED
 
-NUM_CLASSES, NUM_ROWS = 10, 3
+NUM_ROWS = 3
 
 
 def main() -> None:
-    """Read the sweep, write digits.png."""
+    """Read the sweep, write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("digits.png"), help="beside this file")
@@ -39,22 +41,21 @@ def trained(folder: Path) -> dict[str, Path]:
 
 
 def drawn(models: Mapping[str, Path], path: Path) -> Path:
-    """Draw rows of ten digits each, under the names of their generators."""
+    """Draw rows with an image of each class, under the names of their generators."""
     rows, titles = [], []
     for name, file in models.items():
-        images = digits(wplus.load(file, needs=["generator"]).generator)
-        captions = [str(number % NUM_CLASSES) for number in range(len(images))]
-        every = list(zip(images, captions, strict=True))
-        rows += [every[start : start + NUM_CLASSES] for start in range(0, len(every), NUM_CLASSES)]
+        generator = wplus.load(file, needs=["generator"]).generator
+        every = [(image, str(number % generator.c_dim)) for number, image in enumerate(each_class(generator))]
+        rows += [every[start : start + generator.c_dim] for start in range(0, len(every), generator.c_dim)]
         titles += [name, *[""] * (NUM_ROWS - 1)]
     picture = captioned_rows(rows, titles, min_px=64)
     return atomic_write(path, lambda file: picture.save(file, format="png"))
 
 
 @torch.no_grad()
-def digits(generator: GeneratorNetwork) -> torch.Tensor:
-    """Images (30, C, R, R) in [-1, 1] of the classes in turn, from fixed latents."""
-    z = torch.randn(NUM_ROWS * NUM_CLASSES, generator.z_dim, generator=torch.Generator().manual_seed(0))
+def each_class(generator: GeneratorNetwork) -> torch.Tensor:
+    """Images (NUM_ROWS x classes, C, R, R) in [-1, 1] of the classes in turn, from fixed latents."""
+    z = torch.randn(NUM_ROWS * generator.c_dim, generator.z_dim, generator=torch.Generator().manual_seed(0))
     return generator(z, labels_in_turn(generator, len(z), each_class=True))
 
 

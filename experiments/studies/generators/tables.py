@@ -94,7 +94,7 @@ def tables(runs: Runs) -> Iterator[tuple[str, str]]:
 
 
 def drawn(runs: Runs, path: Path) -> Path:
-    """Draw held-out cats, and below them a row for each generator's first seed: its inversions of them, then samples."""
+    """Draw held-out cats; below them a row for each generator's first seed: its inversions of them, then samples."""
     shown = {name: stages for name, stages in runs.items() if {"train", "invert"} <= set(stages)}
     if not shown:
         raise UserError("No generator of the sweep has been inverted yet.")
