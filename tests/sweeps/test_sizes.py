@@ -57,7 +57,7 @@ def test_sizes_belong_to_the_file():
     (CONTENT, "tiny", "size of the sweep 'x' must be one of full, smoke, other, listed, trained, got 'tiny'"),
     (CONTENT | {"sizes": {"small": {"steps": 3}}}, "small", "'small' of the sweep 'x' cannot be read.*steps"),
     (CONTENT | {"sizes": {"small": {"axes": {"speed": [1]}}}}, "small", "axes of a size must be one of space, got"),
-    (CONTENT | {"sizes": {"small": {"stages": ["edit"]}}}, "small", "stages of a size must be one of train, invert, got"),
+    (CONTENT | {"sizes": {"small": {"stages": ["edit"]}}}, "small", "stages of a size must be one of train, invert"),
     (CONTENT | {"sizes": {"small": {"seeds": 0}}}, "small", "seeds must be a whole number of at least 1, got 0"),
 ])  # fmt: skip
 def test_what_is_no_size_is_refused(content, size, said):
