@@ -1,4 +1,6 @@
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,6 +49,46 @@ def test_pickle_becomes_ours(tiny: Generator, tmp_path: Path) -> None:
     assert sentence == f"Wrote generator to '{tmp_path / 'out.safetensors'}'."
     z, c = torch.randn(2, 4), torch.eye(2)
     torch.testing.assert_close(wplus.load(tmp_path / "out.safetensors").generator(z, c), tiny(z, c), rtol=0, atol=0)
+
+
+def test_half_precision_halves_a_file_and_keeps_the_generator(networks: dict[str, Network], tmp_path: Path) -> None:
+    whole = wplus.save(tmp_path / "whole.safetensors", **networks)
+    sentence = convert(whole, tmp_path / "half.safetensors", half=["discriminator"])
+    assert (
+        sentence
+        == f"Wrote generator and discriminator to '{tmp_path / 'half.safetensors'}'; discriminator in half precision."
+    )
+    models = wplus.load(tmp_path / "half.safetensors")
+    assert models.fingerprint == wplus.load(whole).fingerprint
+    kept, exact = models.discriminator.state_dict(), networks["discriminator"].state_dict()
+    for name, tensor in exact.items():
+        torch.testing.assert_close(kept[name], tensor, rtol=2**-11, atol=2**-25)  # float16 rounds to 11 bits
+    sizes = [convert(whole, tmp_path / "d.safetensors", roles=["discriminator"], half=half) and
+             (tmp_path / "d.safetensors").stat().st_size for half in ((), ["discriminator"])]  # fmt: skip
+    assert sizes[1] < 0.51 * sizes[0]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"half": ["generator"]}, "half must be one of discriminator, got 'generator'"),
+    ({"half": ["encoder"]}, "half must be one of discriminator, got 'encoder'"),
+    ({"roles": ["encoder"]}, "has no encoder; it holds generator, discriminator"),
+    ({"half": ["discriminator"], "target": "x.pt"}, r"roles and half are options of .safetensors files, got .*x\.pt"),
+])  # fmt: skip
+def test_what_cannot_be_halved_is_refused(
+    options: dict[str, Any], message: str, networks: dict[str, Network], tmp_path: Path
+) -> None:
+    source = wplus.save(tmp_path / "ours.safetensors", **networks)
+    with pytest.raises(UserError, match=message):
+        convert(source, tmp_path / options.pop("target", "out.safetensors"), **options)
+
+
+def test_numbers_beyond_half_precision_are_refused(networks: dict[str, Network], tmp_path: Path) -> None:
+    huge = copy.deepcopy(networks["discriminator"])
+    next(huge.parameters()).data.fill_(1e6)
+    source = wplus.save(tmp_path / "huge.safetensors", discriminator=huge)
+    with pytest.raises(UserError, match=r"half: discriminator\..* has numbers that float16 cannot hold"):
+        convert(source, tmp_path / "half.safetensors", half=["discriminator"])
+    assert not (tmp_path / "half.safetensors").exists()
 
 
 @pytest.mark.parametrize(("target", "layout", "message"), [

@@ -13,6 +13,7 @@ from wplus.adapters import SAW, e4e, model_folder, nvlabs, onnx_graph, rosinalit
 from wplus.core.files import atomic_write
 from wplus.errors import UserError, check_choice
 from wplus.models.encoders.base import Encoder
+from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
 
 LAYOUTS = {"rosinality": rosinality, "nvlabs": nvlabs, "e4e": e4e}
@@ -31,6 +32,8 @@ def convert(
     clamp: Literal["keep", "drop"] = "keep",
     licence: str | None = None,
     metrics: str | Path | None = None,
+    roles: Sequence[str] | None = None,
+    half: Sequence[str] = (),
 ) -> str:
     """Read `source`, write `target` atomically, and return a sentence about what was written.
 
@@ -43,11 +46,15 @@ def convert(
         clamp: "drop" removes conv_clamp, which rosinality's and e4e's layout cannot hold.
         licence: for a folder's model card, an identifier as in "cc-by-4.0".
         metrics: for a folder's model card, the result.json of an evaluation.
+        roles: of a .safetensors file: the networks to write; None: all.
+        half: of a .safetensors file: the networks to write in half precision, not the generator.
     """
     check_choice("layout", layout, LAYOUTS)
     check_choice("part", part, onnx_graph.PARTS)
     check_choice("clamp", clamp, CLAMPS)
     suffix, path = _suffix(target), Path(target)
+    if (roles or half) and suffix != ".safetensors":
+        raise UserError(f"roles and half are options of .safetensors files, got '{target}'.")
     models = checkpoint.load(source)
     remarks = _drop_clamps(models) if clamp == "drop" else []
     if suffix == ".pt":
@@ -56,8 +63,10 @@ def convert(
         onnx_graph.write(path, models.generator, part=part, truncation_psi=psi)
         written, more = ["generator"], ["its synthesis only"] if part == "synthesis" else []
     elif suffix == ".safetensors":
-        checkpoint.save(path, **models.networks, metadata=models.metadata)
-        written, more = list(models.networks), []
+        networks = {role: models.need(role) for role in roles or models.networks}
+        _halve(networks, half)
+        checkpoint.save(path, **networks, metadata=models.metadata)
+        written, more = list(networks), [f"{' and '.join(half)} in half precision"] if half else []
     else:
         values = None if metrics is None else _measured(metrics)
         is_kept = model_folder.write(path, models, licence=licence, metrics=values)
@@ -77,6 +86,19 @@ def _suffix(target: str | Path) -> str:
         kinds = f".safetensors, .pt ({', '.join(LAYOUTS)} layout), .onnx, or a slash (a folder with a model card)"
         raise UserError(f"OUT must end in {kinds}, got '{target}'.")
     return suffix
+
+
+def _halve(networks: Mapping[str, Network], roles: Sequence[str]) -> None:
+    """Round parameters to float16, which halves a file; loaded, they are float32 again.
+
+    Buffers stay as they are, and so does the generator: latents refer to its exact numbers.
+    """
+    for role in roles:
+        check_choice("half", role, [role for role in networks if role != "generator"])
+        for name, parameter in networks[role].named_parameters():
+            parameter.data = parameter.data.half()
+            if not parameter.isfinite().all():
+                raise UserError(f"half: {role}.{name} has numbers that float16 cannot hold (at most 65504).")
 
 
 def _drop_clamps(models: checkpoint.Models) -> list[str]:

@@ -11,7 +11,7 @@ from wplus.errors import OneLineParser
 CONVERT = """\
 IN is any file or folder that `wplus.load` reads; the extension of OUT selects the format:
 
-    .safetensors  wplus file, with all networks
+    .safetensors  wplus file, with all networks or only some (--roles), with some in half precision (--half)
     FOLDER/       config.json, model.safetensors and a model card, for the Hugging Face Hub
     .onnx         the generator, or only its synthesis network (--part), as a graph that runs without Python
     .pt           a torch file: generator and discriminator in rosinality's or NVlabs' layout, or generator and
@@ -51,6 +51,10 @@ def convert(arguments: Sequence[str]) -> int:
     parser.add_argument("--licence", "--license", help="for a folder's model card, as in cc-by-4.0")
     parser.add_argument("--metrics", metavar="FILE", help="for a folder's model card: an evaluation's result.json")
     parser.add_argument("--clamp", default="keep", help="limit of the activations: keep, drop (%(default)s)")
+    parser.add_argument("--roles", nargs="+", metavar="ROLE", help="networks in a .safetensors, as in generator (all)")
+    parser.add_argument(
+        "--half", nargs="+", default=[], metavar="ROLE", help="of these, in half precision, as in encoder"
+    )
     options = vars(parser.parse_args(arguments))
     from wplus.adapters import convert  # imports torch, which --help does not need
     from wplus.errors import UserError
