@@ -62,7 +62,8 @@ def main() -> None:
     runs = list(finished(parser.parse_args().folder))
     jobs, folders = [job for job, _ in runs], {job.id: run for job, run in runs}
     for title, text in tables(jobs, folders).items():
-        print(f"## {title}\n\n{text}\n")
+        if len(text.splitlines()) > 2:  # size=order has neither paths nor edits there and back
+            print(f"## {title}\n\n{text}\n")
 
 
 def tables(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, str]:
