@@ -67,4 +67,4 @@ def test_every_generator_has_a_budget_and_a_name():
     names = [tables.name_of(point) for point in points]
     assert len(names) == len(set(names))
     assert {name for _, name in names} == set(tables.NAMES.values())
-    assert {budget for budget, _ in names} == {"3 minutes", "20 thousand images"}
+    assert {budget for budget, _ in names} == {"3 minutes", "10 thousand images"}

@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def by_budget(folder: Path) -> dict[str, Runs]:
-    """A budget, "3 minutes" or "20 thousand images" -> the finished runs under it; UserError if there are none."""
+    """A budget, "3 minutes" or "10 thousand images" -> the finished runs under it; UserError if there are none."""
     found: dict[str, dict[str, dict[str, list[Path]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for job, run in sorted(finished(folder), key=lambda pair: pair[0].point[SEED]):
         budget, name = name_of(job.point)
