@@ -130,7 +130,8 @@ class Browser:
             self.mouse(kind, place)
 
     def choose(self, selector: str, file: Path) -> None:
-        """Choose a file in a file input, as its user would."""
+        """Choose a file in a file input, once there is one, as its user would."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null", 60)
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.send("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
