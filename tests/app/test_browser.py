@@ -78,6 +78,13 @@ def upload(page: Browser, name: str, file: Path) -> None:
     page.wait(f"{text}.includes({file.stem!r}) && !{text}.includes('Uploading')", 240)
 
 
+def edit_own(page: Browser) -> None:
+    """Choose to edit one's own image, once the choice is there."""
+    choice = "document.querySelectorAll('#edit-own input')[1]"
+    page.wait(f"{choice} !== undefined", 240)
+    page.run(f"{choice}.click()")
+
+
 def says(page: Browser, words: str) -> None:
     """A sentence on the page, which is closed again."""
     page.wait(f"{TOAST}.includes({words!r})", 240)
@@ -110,7 +117,7 @@ def test_an_upload_is_inverted_walked_from_and_edited(page, acts, tmp_path):
     page.click("#walk-go")
     assert shown(page, "walk", "video").startswith("data:video/mp4;base64,")
     page.click("#tab-edit-button")
-    page.run("document.querySelectorAll('#edit-own input')[1].click()")
+    edit_own(page)
     slider = "#edit-0 input[type=range]"
     page.settle(slider)
     middle = page.middle(slider)
@@ -164,7 +171,7 @@ def test_two_users_are_served_in_turn_and_see_their_own(page, acts, app, address
     with browser() as other:
         visited(other, address)
         other.click("#tab-edit-button")
-        other.run("document.querySelectorAll('#edit-own input')[1].click()")
+        edit_own(other)
         other.click("#edit-go")
         says(other, "There is no image of yours yet")
         other.click("#tab-samples-button")
