@@ -71,6 +71,7 @@ def test_half_precision_halves_a_file_and_keeps_the_generator(networks: dict[str
 @pytest.mark.parametrize(("options", "message"), [
     ({"half": ["generator"]}, "half must be one of discriminator, got 'generator'"),
     ({"half": ["encoder"]}, "half must be one of discriminator, got 'encoder'"),
+    ({"half": ["generator"], "roles": ["generator"]}, "half is for networks other than the generator"),
     ({"roles": ["encoder"]}, "has no encoder; it holds generator, discriminator"),
     ({"half": ["discriminator"], "target": "x.pt"}, r"roles and half are options of .safetensors files, got .*x\.pt"),
 ])  # fmt: skip

@@ -79,10 +79,11 @@ def upload(page: Browser, name: str, file: Path) -> None:
 
 
 def edit_own(page: Browser) -> None:
-    """Choose to edit one's own image, once the choice is there."""
+    """Choose to edit one's own image, repeatedly until it holds: before the tab listens, a choice is lost."""
     choice = "document.querySelectorAll('#edit-own input')[1]"
     page.wait(f"{choice} !== undefined", 240)
-    page.run(f"{choice}.click()")
+    page.settle("#edit-own")
+    page.wait(f"(field => {{ const held = field.checked; if (!held) field.click(); return held; }})({choice})", 240)
 
 
 def says(page: Browser, words: str) -> None:

@@ -93,8 +93,11 @@ def _halve(networks: Mapping[str, Network], roles: Sequence[str]) -> None:
 
     Buffers stay as they are, and so does the generator: latents refer to its exact numbers.
     """
+    others = [role for role in networks if role != "generator"]
+    if roles and not others:
+        raise UserError(f"half is for networks other than the generator, and there are none, got {list(roles)}.")
     for role in roles:
-        check_choice("half", role, [role for role in networks if role != "generator"])
+        check_choice("half", role, others)
         for name, parameter in networks[role].named_parameters():
             parameter.data = parameter.data.half()
             if not parameter.isfinite().all():
