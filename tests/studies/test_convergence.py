@@ -32,20 +32,31 @@ def recorded(folder: Path, values: list[float]) -> Path:
 
 def test_a_run_tells_of_all_shorter_ones(tmp_path):
     runs = [recorded(tmp_path / "0", [900.0, 500.0, 100.0]), recorded(tmp_path / "1", [900.0, 700.0, 300.0])]
-    found = {"own": [curves.curve(folder, "val/fd_mobilenet_v2") for folder in runs]}
-    assert curves.table(found, ".0f").splitlines()[-1] == (
-        "| own | 750 (700 to 800) | 600 (500 to 700) | 450 (350 to 550) | 200 (100 to 300) |"
-    )
-    short = {"own": [(minutes / 2, values) for minutes, values in found["own"]]}
-    assert curves.table(short, ".0f").splitlines()[-1].endswith("| 200 (100 to 300) |")  # after five, and no further
+
+    def row(moments: tuple[float, ...], axis: str, unit: float = 1.0, folders: list[Path] = runs) -> str:
+        found = {"own": [curves.on_axis(folder, "val/fd_mobilenet_v2", axis, unit) for folder in folders]}
+        return curves.table(found, moments, ".0f").splitlines()[-1]
+
+    minutes, multiples, kimg = curves.MOMENTS
+    expected = "| own | 750 (700 to 800) | 600 (500 to 700) | 450 (350 to 550) | 200 (100 to 300) |"
+    assert row((1.0, 2.0, 5.0, 10.0), minutes) == expected
+    assert row((0.5, 1.0, 2.5, 5.0), multiples, curves.minutes_of_unit(runs)) == expected  # 10,000 images in 2 minutes
+    assert row((5.0, 10.0, 25.0, 50.0), kimg) == expected
+    assert row((5.0, 10.0, 20.0), minutes, folders=runs[:1]) == "| own | 350 | 100 |"  # one seed, and no further
     with Image.open(curves.drawn({"own": runs}, tmp_path / "curves.png")) as image:
         assert image.width > 1000
 
 
+def test_time_of_the_baseline_is_known_only_if_it_got_so_far(tmp_path):
+    (tmp_path / "records.jsonl").write_text(json.dumps({"progress/kimg": 5.0, "progress/minutes": 2.0}))
+    assert str(curves.minutes_of_unit([tmp_path])) == "nan"
+    assert str(curves.minutes_of_unit([])) == "nan"
+
+
 def test_methods_have_names_of_their_own():
     names = [curves.name_of(point) for point in TRAIN.points]
-    assert names[:2] == ["own", "r3gan"]
-    assert names[-1] == "aided, anchor pairs"
+    assert names[:3] == ["own", "aided, anchor pairs", "aided"]
+    assert names[-1] == "san"
     assert len(set(names)) == len(names)
 
 
@@ -57,7 +68,7 @@ def overrides(point: dict) -> list[str]:
 def test_every_method_composes_and_lasts_by_the_minute(number):
     config = composed("train", overrides({**TRAIN.points[number], "seed": 1}))
     assert config["schedule"]["kimg"] is None
-    assert config["schedule"]["minutes"] == 10
+    assert config["schedule"]["minutes"] == 12
     numbers = explain_config(config)
     assert numbers["batch_size"][0] == TRAIN.points[number].get("training.hparams.batch_size", 32)
     chosen = config.get("discriminator")

@@ -1,9 +1,10 @@
 """Draw the curves of the study over minutes of training, and print what each method has reached at some of them.
 
-    python -m experiments.studies.convergence.curves runs/sweeps/convergence
+    python -m experiments.studies.convergence.curves runs/sweeps/convergence runs/sweeps/finals
 
-Measurements of a run are connected linearly. A method's row has the mean over its seeds, then their minimum and
-maximum: three seeds are too few for an interval.
+Machines differ threefold, so the tables are also in multiples of the time in which StyleGAN2 alone sees 10,000 images
+in the same sweep, and in thousands of images. Measurements of a run are connected linearly. A method's row has the mean
+over its seeds, then their minimum and maximum: three seeds are too few for an interval.
 """
 
 import argparse
@@ -26,25 +27,41 @@ NUMBERS = {  # name -> title, number format
     "val/recall_mobilenet_v2": ("recall", ".3f"),
 }
 MINUTES, KIMG = "progress/minutes", "progress/kimg"
-MOMENTS = (1.0, 2.0, 5.0, 10.0)
+MOMENTS = {  # axis -> where the tables read the curves
+    "min": (1.0, 2.0, 4.0, 8.0, 12.0),
+    "times StyleGAN2's 10,000 images": (0.5, 1.0, 2.0, 3.0),
+    "thousand images": (5.0, 10.0, 20.0, 30.0),
+}
+UNIT_KIMG = 10.0
+BASELINE = "own"
 Curve = tuple[np.ndarray, np.ndarray]
-"""Minutes (n,) and values (n,) of one run."""
+"""Moments (n,) on one of the axes, and values (n,), of one run."""
 
 
 def main() -> None:
-    """Read the sweep, write curves.png, print the tables."""
+    """Read the sweeps, write curves.png, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of the sweep")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("curves.png"), help="beside this file")
     options = parser.parse_args()
-    runs: dict[str, list[Path]] = {}
-    for job, run in finished(options.folder):
-        if job.stage.verb == "train":
-            runs.setdefault(name_of(job.point), []).append(run)
+    runs = trained(options.folders)
+    unit = minutes_of_unit(runs.get(BASELINE, ()))
+    print(f"StyleGAN2 alone sees {UNIT_KIMG:g},000 images in {unit:.2f} minutes.\n")
     for number, (title, form) in NUMBERS.items():
-        found = {name: [curve(folder, number) for folder in folders] for name, folders in runs.items()}
-        print(f"## {title}\n\n{table(found, form)}\n")
+        for axis, moments in MOMENTS.items():
+            found = {name: [on_axis(folder, number, axis, unit) for folder in each] for name, each in runs.items()}
+            print(f"## {title}, after {axis}\n\n{table(found, moments, form)}\n")
     print(drawn(runs, options.output))
+
+
+def trained(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Folders of each method's runs; a run that several sweeps share counts once."""
+    runs: dict[str, list[Path]] = {}
+    for job, run in (pair for folder in folders for pair in finished(folder)):
+        known = runs.setdefault(name_of(job.point), [])
+        if job.stage.verb == "train" and run not in known:
+            known.append(run)
+    return runs
 
 
 def name_of(point: Point) -> str:
@@ -55,20 +72,37 @@ def name_of(point: Point) -> str:
     return ", ".join([*chosen, *(f"{key} {value}" for key, value in heads.items()), *anchor])
 
 
-def curve(folder: Path, number: str) -> Curve:
-    """Curves of one run; a measurement takes its time from the row of its number of images, or the last before."""
-    clock, minutes, values = 0.0, [], []
+def minutes_of_unit(folders: Sequence[Path]) -> float:
+    """Minutes until `UNIT_KIMG`, the mean over the baseline's runs; NaN without one that got so far."""
+    clocks = [[(row[KIMG], row[MINUTES]) for row in read_records(folder) if MINUTES in row] for folder in folders]
+    reached = [np.interp(UNIT_KIMG, *zip(*clock, strict=True)) for clock in clocks if clock[-1][0] >= UNIT_KIMG]
+    return float(np.mean(reached)) if reached else float("nan")
+
+
+def curve(folder: Path, number: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Minutes, thousands of images and values of one run, (n,) each.
+
+    A measurement takes its time from the row of its number of images, or the last before.
+    """
+    clock, points = 0.0, []
     for row in read_records(folder):
         clock = row.get(MINUTES, clock)
         if number in row:
-            minutes.append(clock if row[KIMG] else 0.0)
-            values.append(float(row[number]))
-    return np.array(minutes), np.array(values)
+            points.append((clock if row[KIMG] else 0.0, row[KIMG], float(row[number])))
+    minutes, kimg, values = np.array(points, dtype=float).reshape(-1, 3).T
+    return minutes, kimg, values
 
 
-def table(found: Mapping[str, Sequence[Curve]], form: str) -> str:
-    """Markdown table of each method's values after some minutes."""
-    return markdown({name: {f"{moment:g} min": cell(curves, moment, form) for moment in MOMENTS}
+def on_axis(folder: Path, number: str, axis: str, unit: float) -> Curve:
+    """Curve of one run over one of the axes of `MOMENTS`, where `unit` is in minutes."""
+    minutes, kimg, values = curve(folder, number)
+    first, second, _ = MOMENTS
+    return {first: minutes, second: minutes / unit}.get(axis, kimg), values
+
+
+def table(found: Mapping[str, Sequence[Curve]], moments: Sequence[float], form: str) -> str:
+    """Markdown table of each method's values at some moments."""
+    return markdown({name: {f"{moment:g}": cell(curves, moment, form) for moment in moments}
                      for name, curves in found.items()}, first="method")  # fmt: skip
 
 
@@ -77,7 +111,8 @@ def cell(curves: Sequence[Curve], moment: float, form: str) -> str:
     reached = [np.interp(moment, *each) for each in curves if len(each[0]) and each[0][-1] >= 0.95 * moment]
     if not reached:
         return ""
-    return f"{np.mean(reached):{form}} ({min(reached):{form}} to {max(reached):{form}})"
+    values = f"{np.mean(reached):{form}}"
+    return values if len(reached) == 1 else f"{values} ({min(reached):{form}} to {max(reached):{form}})"
 
 
 def drawn(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
@@ -87,7 +122,8 @@ def drawn(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
     for axes, (number, (title, _)) in zip(figure.subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
         for index, (name, folders) in enumerate(runs.items()):
             for turn, folder in enumerate(folders):
-                axes.plot(*curve(folder, number), color=colours[index % 10], lw=1.2, label=name if not turn else None)
+                minutes, _, values = curve(folder, number)
+                axes.plot(minutes, values, color=colours[index % 10], lw=1.2, label=name if not turn else None)
         axes.set(title=title, xlabel="minutes of one thread")
         axes.grid(alpha=0.3)
         if number.startswith("val/fd"):
