@@ -139,3 +139,5 @@ def test_given_images_cannot_be_truncated_nor_asked_for_a_generator(context):
         given.generated(8, Sampling(truncation_psi=0.5))
     with pytest.raises(UserError, match="needs the generator"):
         given.labels([1])
+    with pytest.raises(UserError, match="pairs images with .* leave out generated="):
+        replace(context, samples=context.real).generated(8, own=True)

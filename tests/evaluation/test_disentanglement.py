@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wplus.evaluation.disentanglement import _dci, disentangled, mutual_information_gap
+from wplus.evaluation.disentanglement import INFORMATIVENESS, _dci, _result, disentangled, mutual_information_gap
 
 NUM = 3000
 GROUPS = np.arange(NUM) % 3
@@ -43,6 +43,16 @@ def test_importances_in_closed_form() -> None:
     assert disentangled(np.ones((4, 3))) == pytest.approx((0, 0), abs=1e-12)
     # One number tells both factors, the other one alone: D = 2/3 0 + 1/3 1; of C the first's is 0, the second's 1.
     assert disentangled(np.array([[1.0, 1.0], [1.0, 0.0]])) == pytest.approx((1 / 3, 0.5))
+    assert disentangled(np.array([[1.0, 0.0], [0.0, 0.0]])) == pytest.approx((1, 0.5))  # nothing tells the second
+
+
+def test_the_interval_of_held_out_groups_is_that_of_independent_ones() -> None:
+    """Deleting one of five groups moves an estimate a quarter as far as the group itself is off."""
+    values = [0.2, 0.4, 0.5, 0.6, 0.8]
+    without = [(sum(values) - value) / 4 for value in values]
+    low, high = _result(INFORMATIVENESS, "x", values, {}, held_out=True).interval
+    assert (low, high) == pytest.approx((0.2223, 0.7777), abs=1e-4)  # 0.5 -+ 2.776 * 0.2236 / sqrt(5)
+    assert _result(INFORMATIVENESS, "x", without, {}).interval == pytest.approx((low, high))
 
 
 def test_the_gap_is_that_of_the_two_most_telling_numbers() -> None:

@@ -9,6 +9,7 @@ Interrupted, the same command continues.
 """
 
 import argparse
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ def main() -> None:
     parser.add_argument("--inverter", default="lbfgs", help="as invert.py calls it (default: %(default)s)")
     options, overrides = parser.parse_known_args()
     draw(options.model, options.output, options.num_images)
+    found = options.output / f"inversion-{options.inverter}"
     command = [
         "invert", f"checkpoint={options.model}", f"input={options.output}/images",
         f"ground_truth={options.output}/latents", "space=w", f"inverter={options.inverter}",
-        f"inverter.num_steps={options.steps}", f"run_dir={options.output}/inversion", "tracking=local",
+        f"inverter.num_steps={options.steps}", f"run_dir={found}", "tracking=local",
         *(["inverter.init=best_of_n"] if options.inverter == "lbfgs" else []), *overrides,
     ]  # fmt: skip
     run_command(command)
-    print(summary(options.output / "inversion"))
+    print(summary(found))
 
 
 def draw(model: Path, folder: Path, num: int) -> None:
@@ -67,7 +69,7 @@ def summary(folder: Path) -> str:
     low, high = error["interval"] or (error["value"],) * 2
     return (
         f"{found} of {len(psnr)} pictures ({found / len(psnr):.1%}) reach {PSNR_DB:g} dB; "
-        f"the lowest has {psnr[0]:.1f}, the median {psnr[len(psnr) // 2]:.1f} dB.\n"
+        f"the lowest has {psnr[0]:.1f}, the median {statistics.median(psnr):.1f} dB.\n"
         f"Latent error in deviations of w: mean {error['value']:.4f}, 95 % interval {low:.4f} to {high:.4f}."
     )
 

@@ -78,12 +78,16 @@ class EvalContext:
             raise UserError("One of these metrics needs the generator, not only its images: give checkpoint=FILE too.")
         return self.models.generator
 
-    def generated(self, num: int, sampling: Sampling = PLAIN) -> FeaturePass:
+    def generated(self, num: int, sampling: Sampling = PLAIN, *, own: bool = False) -> FeaturePass:
         """Return the pass over generated images 0 .. num-1; image i depends only on the seed and i.
 
-        If samples are given, the pass covers at most `num` of those instead, ordered by digest.
+        If samples are given, the pass covers at most `num` of those instead, ordered by digest; UserError if they must
+        be the generator's `own`, because a metric pairs them with their latents or labels.
         """
         check_number("num_generated", num, lowest=1, whole=True)
+        if own and self.samples is not None:
+            raise UserError("One of these metrics pairs images with the latents or labels that they were generated "
+                            "from, so it needs the generator's own: leave out generated=.")  # fmt: skip
         source = _generated if self.samples is None else _samples
         return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
 

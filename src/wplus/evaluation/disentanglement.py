@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from wplus.core.metric_result import MetricInfo, MetricResult
-from wplus.core.stats import jackknife_interval
+from wplus.core.stats import jackknife_interval, student_t
 from wplus.errors import UserError, check_number
 from wplus.evaluation import sampler
 from wplus.evaluation.coding import codes, encoder_of, shown
@@ -59,7 +59,7 @@ def disentanglement(
         space: space of the latents that generated the images, as for `invert`: z, w, s, ...; one vector or all layers'.
         num_samples: maximum number of images; the forests are fitted to all groups but one and evaluated on that one.
         num_trees, max_depth: options of the forests, one per factor.
-        num_groups: groups of images, for the jackknife interval and for holding out; at least 2.
+        num_groups: groups of images, for the intervals and for holding out; at least 2.
         noise_mode: how the generator is sampled.
     """
     check_number("num_trees", num_trees, lowest=1, whole=True)
@@ -86,7 +86,8 @@ def disentanglement(
         spelled = space.replace("+", "plus").replace("/", "")
         scores = _dci(found, told, groups, seed=context.seed, progress=context.progress, **forest)
         for part, (info, values) in scores.items():
-            yield _result(info, f"dci_{part}_{spelled}_{named_by}", values, shared | forest)
+            name, held_out = f"dci_{part}_{spelled}_{named_by}", info is INFORMATIVENESS
+            yield _result(info, name, values, shared | forest, held_out=held_out)
         gaps = [mutual_information_gap(found[kept], {k: v[kept] for k, v in told.items()}) for kept in _parts(groups)]
         yield _result(MIG, f"mig_{spelled}_{named_by}", gaps, shared | {"num_bins": _NUM_BINS})
 
@@ -103,7 +104,7 @@ def _of_generated(
     """Generated images with the factors the classifier predicts."""
     names = list(classifier.classes)
     net = FactorNames(classifier, names)
-    images = context.generated(num, sampler.Sampling(noise_mode=noise_mode))
+    images = context.generated(num, sampler.Sampling(noise_mode=noise_mode), own=True)
     request = images.ask(net, FeatureRows())
 
     def find() -> Found:
@@ -132,12 +133,17 @@ def _parts(groups: np.ndarray) -> list[np.ndarray]:
     return [groups != group for group in np.unique(groups)]
 
 
-def _result(info: MetricInfo, name: str, without_group: list[float], protocol: dict[str, Any]) -> MetricResult:
-    """The mean of the leave-one-group-out values, with the jackknife interval."""
-    value = float(np.mean(without_group))
-    interval = jackknife_interval(value, without_group)
-    how = protocol | {"interval": "95 %, delete-a-group jackknife"}
-    return MetricResult.of(info, name, value, protocol=how, interval=interval)
+def _result(
+    info: MetricInfo, name: str, values: list[float], protocol: dict[str, Any], *, held_out: bool = False
+) -> MetricResult:
+    """The mean over groups, with its interval: values are of all samples but a group or, `held_out`, of a group."""
+    value = float(np.mean(values))
+    if held_out:
+        reach = student_t(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+        interval, how = (value - reach, value + reach), "95 %, Student's t over the held-out groups"
+    else:
+        interval, how = jackknife_interval(value, values), "95 %, delete-a-group jackknife"
+    return MetricResult.of(info, name, value, protocol=protocol | {"interval": how}, interval=interval)
 
 
 def _dci(
@@ -168,14 +174,15 @@ def disentangled(importances: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness from importances (D, K) of each latent dimension for each factor.
 
     D_i = 1 - H_K(P_i), averaged with each dimension's share of the total importance as weight; C_k = 1 - H_D(P_k),
-    averaged. The logarithm's base is the number of alternatives.
+    averaged, 0 for a factor that no dimension is important for. The logarithm's base is the number of alternatives.
     """
     numbers, factors = importances.shape
     total = importances.sum()
     weights = importances.sum(axis=1) / (total if total else 1.0)
     one_factor = 1 - _entropy(importances, axis=1) / np.log(factors) if factors > 1 else np.ones(numbers)
     one_number = 1 - _entropy(importances, axis=0) / np.log(numbers) if numbers > 1 else np.ones(factors)
-    return float((weights * one_factor).sum()), float(one_number.mean())
+    is_encoded = importances.sum(axis=0) > 0
+    return float((weights * one_factor).sum()), float((is_encoded * one_number).mean())
 
 
 def _entropy(counts: np.ndarray, axis: int) -> np.ndarray:

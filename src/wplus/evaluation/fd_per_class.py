@@ -47,7 +47,7 @@ def fd_per_class(
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
     check_conditional(context)
-    generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
+    generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode), own=True)
     check_groups(num_groups, generated.num)
     real = context.real_images()
     of_real, of_generated = real.ask(extractor, FeatureRows()), generated.ask(extractor, FeatureRows())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from wplus.core.images import to_float, to_uint8
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.random import rng
 from wplus.errors import check_number
@@ -27,6 +28,8 @@ def reconstruction(
 ) -> Iterator[MetricResult]:  # fmt: skip
     """Yield `reconstruction_psnr`, `reconstruction_similarity_ms_ssim`, `reconstruction_<distance>`: means over images.
 
+    Reconstructions are rounded to 8 bits, like all images that are stored.
+
     Args:
         distance: perceptual distance between images.
         num_images: number of held-out images; None: all.
@@ -44,7 +47,7 @@ def reconstruction(
 
         def measure(images: Tensor, labels: Tensor, digests: list[str]) -> list[Tensor]:
             seen = corrupted(images, digests, noise=noise, masked=masked, seed=context.seed)
-            made = generator.synthesis(encoder(seen), noise_mode="const")
+            made = to_float(to_uint8(generator.synthesis(encoder(seen), noise_mode="const")))
             return [psnr(made, images), 1 - ms_ssim(made, images), scored(made, images)]
 
         found = of_each(context, some, measure, "Reconstructing (images)")

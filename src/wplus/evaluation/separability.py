@@ -71,7 +71,8 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
         space: "z", or "w", the style of the last layer.
         num_samples: number of images, half of which are kept for each attribute (the paper uses 200,000).
         rare: handling of an attribute that fewer than `min_per_class` of the kept images have, or lack: "refuse"
-            stops, "leave_out" continues without it and records it in the protocol and the table.
+            stops, "leave_out" continues without it and records it in the protocol and the table; the sum then has
+            fewer terms, so compare generators only at an equal `num_attributes`.
         regularisation, max_iterations: options of the support vector machine; it is an error if it does not converge.
         num_groups: groups of images for the interval (jackknife in bits, boundaries and halves as given); 0: none.
         noise_mode: "random" is the definition; "const" shares the pass with metrics that use the stored noise.
@@ -86,7 +87,7 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
         raise UserError(f"{kept}, and a boundary in {dim} dimensions separates any {dim + 1} of them: take more "
                         f"than {2 * dim + 3}, better many times that.")  # fmt: skip
     net = BoxFiltered(classifier)
-    images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
+    images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode), own=True)
     request = images.ask(net, FeatureRows())
     machine: dict[str, Any] = {"regularisation": regularisation, "max_iterations": max_iterations}
 

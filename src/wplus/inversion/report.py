@@ -44,7 +44,7 @@ PRIOR_DISTANCE = MetricInfo(
 )
 STYLE_DISTANCE = MetricInfo(
     meaning="Cosine distance of the latent's styles, in deviations from their mean, to those of the nearest of 2000 "
-    "samples of the generator: 0 for a sample, about 1 for styles that have nothing in common with them.",
+    "samples of the generator: 0 for one of these, about 1 for styles that have nothing in common with them.",
     direction="lower",
 )
 SECONDS = MetricInfo(
