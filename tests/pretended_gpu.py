@@ -124,7 +124,7 @@ def sent(index: Any) -> Any:
         return tuple(map(sent, index))
     if not isinstance(index, list):
         return index
-    note("uploads", "index by a list")
+    note_copy(True, "index by a list", is_blocking=True)
     return OnGpu(torch.tensor(index))
 
 
@@ -165,6 +165,14 @@ def note(kind: str, what: str) -> None:
     getattr(_gpu[-1], kind)[what, " < ".join(lines)] += 1
 
 
+def note_copy(goes_to_gpu: bool, what: str, *, is_blocking: bool) -> None:
+    """Count a copy between the devices: unless asked not to, the host waits for it in both directions."""
+    if goes_to_gpu:
+        note("uploads", f"{what} cuda")
+    if is_blocking or not goes_to_gpu:
+        note("waits", f"{what} {'cuda' if goes_to_gpu else 'cpu'}")
+
+
 def dispatched(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     """Return an operation's result on the device where CUDA would put it; RuntimeError if CUDA would refuse it."""
     name, is_mutable = known(func)
@@ -183,12 +191,17 @@ def dispatched(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         goes_to_gpu = gathers(name, args)
     if name in WAITING and here:
         note("waits", name)
+    generator = kwargs.get("generator")
+    if generator is not None and generator.device.type == "cpu" and (here or goes_to_gpu):
+        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
     if name == "aten::_to_copy" and bool(here) != goes_to_gpu:
-        note("uploads" if goes_to_gpu else "waits", "to cuda" if goes_to_gpu else "to cpu")
+        note_copy(goes_to_gpu, "to", is_blocking=not kwargs.get("non_blocking"))
     if name == "aten::copy_":
         goes_to_gpu = isinstance(args[0], OnGpu)
         if goes_to_gpu != isinstance(args[1], OnGpu):
-            note("uploads" if goes_to_gpu else "waits", "copy_ to cuda" if goes_to_gpu else "copy_ to cpu")
+            note_copy(
+                goes_to_gpu, "copy_ to", is_blocking=not (args[2] if len(args) > 2 else kwargs.get("non_blocking"))
+            )
     out = func(*bare_args, **bare_kwargs)
     if not goes_to_gpu:
         return out
@@ -247,7 +260,7 @@ def gathers(name: str, args: Any) -> bool:
     if any(t.dtype in (torch.bool, torch.uint8) for t in indices):
         note("waits", "index by a mask")
     if not all(isinstance(t, OnGpu) for t in indices):
-        note("uploads", "index of the cpu")
+        note_copy(True, "index of the cpu", is_blocking=True)
     if name != "aten::index" and not isinstance(args[2], OnGpu) and args[2].dim():
         raise RuntimeError(f"{name} of numbers of the CPU into a tensor of CUDA")
     return True
@@ -284,7 +297,7 @@ def from_data(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         tensor = make(data, *args, **kwargs)
         if device is None or torch.device(device).type == "cpu":
             return tensor
-        note("uploads", "torch.tensor")
+        note_copy(True, "torch.tensor", is_blocking=True)
         with torch.no_grad():
             return OnGpu(tensor.detach(), tensor.requires_grad)
 

@@ -175,6 +175,12 @@ def test_it_refuses_what_a_gpu_refuses():
             there[torch.zeros(2, dtype=torch.int64, device="cuda")]
         with pytest.raises(TypeError, match="numpy"):
             here.numpy()
+        for drawn in (
+            lambda rng: torch.randn(3, generator=rng, device="cuda"),
+            lambda rng: here.normal_(generator=rng),
+        ):
+            with pytest.raises(RuntimeError, match="'cuda' device type for generator"):
+                drawn(torch.Generator())
         assert torch.equal((here + 1 + torch.tensor(2.0)).cpu(), there + 3)
         assert here.device == GPU
         assert here[torch.tensor([0, 2])].device == GPU
@@ -196,8 +202,12 @@ def test_it_counts_who_makes_the_host_wait_and_what_is_sent():
         for sending in sendings:
             gpu.forget()
             sending()
-            assert sum(gpu.uploads.values()) == 1
-            assert not gpu.waits
+            assert sum(gpu.uploads.values()) == sum(gpu.waits.values()) == 1
+        gpu.forget()
+        torch.ones(2).pin_memory().to(GPU, non_blocking=True)
+        here.copy_(torch.ones(3).pin_memory(), non_blocking=True)
+        assert sum(gpu.uploads.values()) == 2
+        assert not gpu.waits
 
 
 def test_gradients_of_it_are_the_cpus():

@@ -19,13 +19,14 @@ from operations import discriminator_operations, generator_operations, phase_ope
 from peer import Peer
 from timing import best, in_turns, middle
 
-from wplus.core.runtime import Runtime, keep_freed_memory, resolve_device
+from wplus.core.runtime import Runtime, float32_convolutions, keep_freed_memory, resolve_device
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.ops import fused
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
+from wplus.training.layout import lay_out
 from wplus.training.module import update_ema
 from wplus.training.penalties import R1
 from wplus.training.phases import Phase
@@ -66,10 +67,12 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
+@float32_convolutions(benchmark=True)
 def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Path | None = None) -> dict[str, Any]:
     """Measure one size with phases run as in `runtime`, and return plain values."""
     (resolution, base, maximum, w_dim, layers, batch, _), device = SIZES[size], runtime.device
     module, optimizers = build_gan(size, device, bf16)
+    lay_out(module, device)  # as training does, whatever else is asked for
     said = module.prepare(runtime)
     phases = {phase.name: phase for phase in module.phases()}
     taken = time_phases(module, optimizers, SIZES[size], peer, turns)
@@ -138,10 +141,12 @@ def of_peer(phases: dict[str, Phase], taken: dict[str, list[float]], step: list[
     }
 
 
-def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, list[torch.optim.Optimizer]]:
-    """Build networks and optimizers of one size, freshly initialised."""
+def build_gan(
+    size: str, device: torch.device, bf16: int, *, img_channels: int = 3, **options: Any
+) -> tuple[GanModule, list[torch.optim.Optimizer]]:
+    """Build networks and optimizers of one size, freshly initialised; `options` are further ones of the module."""
     resolution, base, maximum, w_dim, layers, batch, pl_weight = SIZES[size]
-    shape = {"resolution": resolution, "channel_base": base, "channel_max": maximum}
+    shape = {"resolution": resolution, "img_channels": img_channels, "channel_base": base, "channel_max": maximum}
     networks = [Generator(**shape, z_dim=w_dim, w_dim=w_dim, num_mapping_layers=layers), Discriminator(**shape)]
     for network in networks:
         set_bf16_resolutions(network, bf16)
@@ -160,6 +165,7 @@ def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, li
         discriminator_loss=logistic_discriminator,
         hparams=hparams,
         penalties=[R1("gamma")],
+        **options,
     ).to(device)
     return module, module.configure_optimizers()
 

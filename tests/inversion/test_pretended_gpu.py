@@ -1,4 +1,4 @@
-"""Every inverter on a pretended GPU: no mix of devices, the CPU's numbers bit for bit, and no wait for a step."""
+"""Every inverter on a pretended GPU: no mix of devices, the CPU's numbers bit for bit, no wait or upload for a step."""
 
 import copy
 import dataclasses
@@ -22,6 +22,7 @@ FURTHER = {
     "noise": shortened(optimize, noise="optimize", loss_weights={**PIXELS_ONLY, "noise": 1.0, "prior": 0.1}),
     "preconditioned noise": shortened(lbfgs, noise="optimize", init="best_of_n"),
 }
+ONCE = "models/ops.py:_fir"  # uploads a filter when it is first used
 INVERTERS = {name: inverter(name) for name in NAMES} | FURTHER
 CASES = [(name, "w+") for name in INVERTERS] + [("lbfgs", space) for space in spaces_of("lbfgs") if space != "w+"]
 
@@ -46,7 +47,7 @@ def test_an_inversion_is_the_cpus(monkeypatch, name, space):
             there = on_gpu(task)
             gpu.forget()
             found = partial(invert, **{"num_steps": num_steps} if takes_steps(invert) else {})(there)
-            waits.append(Counter({lines: num for (_, lines), num in gpu.waits.items()}))
+            waits.append(Counter({lines: num for (_, lines), num in gpu.waits.items() if not lines.startswith(ONCE)}))
             if num_steps == 5:
                 assert_equal(found, plain)
     assert waits[0] == waits[1]

@@ -30,7 +30,8 @@ def test_what_needs_no_gpu_is_checked_and_timed(benchmarks, tmp_path, monkeypatc
     assert gpu.main(few) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert [(row["what"], row["difference"]) for row in found["parity"]] == [
-        ("generator", 0), ("path_length", 0), ("discriminator", 0), ("r1", 0),
+        (f"{variant}{phase}", 0) for variant in ("", "grey, ", "augmented, ")
+        for phase in ("generator", "path_length", "discriminator", "r1")
     ]  # fmt: skip
     (speed,) = found["speed"]
     assert speed["s_per_kimg"] > 0

@@ -1,11 +1,13 @@
 """The sweeps of convergence: every run composes, has a descriptive name, and trains."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_class
 from PIL import Image
 
 import wplus
@@ -13,6 +15,7 @@ from experiments.studies.convergence import curves
 from wplus.config import CONFIG_FOLDER, composed
 from wplus.sweeps.spec import read_spec, value_text
 from wplus.training.hparams import explain_config
+from wplus.training.validate import check_options
 
 SPEC = read_spec(CONFIG_FOLDER / "sweep" / "convergence.yaml")
 TRAIN = SPEC.stages[0]
@@ -73,6 +76,9 @@ def test_every_method_composes_and_lasts_by_the_minute(number):
     assert numbers["batch_size"][0] == TRAIN.points[number].get("training.hparams.batch_size", 32)
     chosen = config.get("discriminator")
     assert (numbers["gamma"][0] == 0) == (chosen is not None and "loss" in chosen)
+    for role in ("generator", "discriminator"):
+        options = {key: value for key, value in config["model"][role].items() if not key.startswith("_")}
+        check_options(role, partial(get_class(config["model"][role]["_target_"]), **options))
 
 
 @pytest.mark.parametrize(("spec", "stage"), [(SPEC, 0), (TAUGHT, 1)], ids=["convergence", "taught"])

@@ -66,7 +66,7 @@ def trained(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 def name_of(point: Point) -> str:
     """Name a method by its overrides: "aided, anchor pairs"."""
-    chosen = [str(point[key]) for key in ("model", "discriminator") if key in point]
+    chosen = [str(point[key]) for key in ("experiment", "discriminator") if key in point]
     heads = {key.rpartition(".")[2]: value for key, value in point.items() if key.startswith("discriminator.heads.")}
     anchor = [f"anchor {point['anchor']}"] if "anchor" in point else []
     return ", ".join([*chosen, *(f"{key} {value}" for key, value in heads.items()), *anchor])

@@ -142,12 +142,17 @@ class Runtime:
 
     @classmethod
     def prepare(cls, device: str, *, threads: int | None = None, **kwargs: Any) -> Runtime:
-        """Check that the device exists, set the CPU threads (None: torch's choice), keep freed memory."""
+        """Check that the device exists and make it CUDA's current one, for streams, graphs and kernels; set the CPU
+        threads (None: torch's choice), keep freed memory."""
         keep_freed_memory()
         if threads is not None:
             check_number("threads", threads, lowest=1, highest=1024, whole=True)
             torch.set_num_threads(threads)
-        return cls(device=resolve_device(device), **kwargs)
+        found = resolve_device(device)
+        if found.type == "cuda":
+            own = from_torchrun("LOCAL_RANK", 0) % torch.cuda.device_count()
+            torch.cuda.set_device(own if found.index is None else found.index)
+        return cls(device=found, **kwargs)
 
     @property
     def world_size(self) -> int:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from wplus.core.runtime import float32_convolutions
 from wplus.errors import UserError, check_number
 from wplus.inversion.objective import LOSS_WEIGHTS
 from wplus.inversion.problem import Problem
@@ -26,6 +27,7 @@ _MARGIN = 0.1  # interpolated trials keep this share of the bracket away from it
 Fields = TypeVar("Fields", "Point", "Bracket")
 
 
+@float32_convolutions()
 def lbfgs(
     task: InversionTask,
     *,

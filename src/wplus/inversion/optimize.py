@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.random import NormalStream, rng
+from wplus.core.runtime import float32_convolutions
 from wplus.errors import UserError, check_choice
 from wplus.inversion.objective import LOSS_WEIGHTS, Objective, renormalize, synthesize
 from wplus.inversion.problem import Problem
@@ -27,6 +28,7 @@ _known_axes: weakref.WeakKeyDictionary[Any, dict[Any, Axes]] = weakref.WeakKeyDi
 
 
 @torch.no_grad()
+@float32_convolutions()
 def optimize(
     task: InversionTask,
     *,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.random import normal, rng
-from wplus.core.runtime import float32_convolutions, now
+from wplus.core.runtime import now
 from wplus.errors import check_choice, check_number
 from wplus.inversion.init import initial_latents, prior
 from wplus.inversion.objective import Objective, all_loss_weights, objectives, renormalize, synthesize
@@ -96,7 +96,6 @@ class Problem:
         chunks = [renormalize([param[rows] for param in params], self.task.latent_space) for rows in self.rows]
         return [self.task.join(parts) for parts in zip(*chunks, strict=True)]
 
-    @float32_convolutions()
     def solve(self, minimise: Callable[[Problem], Sequence[Tensor]]) -> Inversion:
         """The inversion with the lowest loss of all attempts, image by image."""
         best = self._attempt(minimise)

@@ -52,7 +52,7 @@ def _act_forward(
                            HAS_SCALE, HAS_OFFSET)  # fmt: skip
     v = tl.where(v > 0, v, v * SLOPE_)
     if HAS_CLAMP:
-        v = tl.minimum(tl.maximum(v, -clamp), clamp)
+        v = tl.clamp(v, -clamp, clamp, propagate_nan=tl.PropagateNan.ALL)  # so that a step that diverged is noticed
     tl.store(y + place, v.to(y.dtype.element_ty), mask=mask)
 
 

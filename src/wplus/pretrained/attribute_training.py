@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wplus.core.images import to_float
 from wplus.data.loader import EpochOrder
+from wplus.data.on_device import uploaded
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import AttributeNet
 
@@ -68,8 +69,8 @@ def learning(
     """
     device = next(net.parameters()).device
     for step, indices in _order(len(targets), schedule, start):
-        pixels = to_float(images(indices).to(device))
-        loss = _loss(net, pixels, targets[indices].to(device), schedule.label_smoothing)
+        pixels = to_float(uploaded(images(indices), device))
+        loss = _loss(net, pixels, uploaded(targets[indices], device), schedule.label_smoothing)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad()

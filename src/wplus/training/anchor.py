@@ -21,6 +21,7 @@ from wplus.core.distributed import rank_and_world
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import rng
+from wplus.data.on_device import uploaded
 from wplus.errors import UserError, check_number
 from wplus.losses.variational import gaussian_nll, kl_to_normal
 from wplus.models.autoencoder import CodeEncoder
@@ -182,7 +183,7 @@ class Anchor(nn.Module):
         self.is_fitted = True
 
     def _images(self, rows: Tensor) -> Tensor:
-        return to_float(self.data.batch(rows)[0].to(self.z.device))
+        return to_float(uploaded(self.data.batch(rows)[0], self.z.device))
 
     # --- pairs --------------------------------------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ class Anchor(nn.Module):
         rank, world = rank_and_world()
         num = max(round(batch_size * self.share / world), 1) * world
         rows = torch.randint(len(self.data), (num,))[rank::world]
-        return Pairs(z=self.z[rows.to(self.z.device)], images=self._images(rows))
+        return Pairs(z=self.z[uploaded(rows, self.z.device)], images=self._images(rows))
 
     def loss(self, generator: GeneratorNetwork, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
         """Return weight |x - G(z)|^2 + perceptual_weight d(x, G(z)), averaged over pairs, and its unweighted terms."""

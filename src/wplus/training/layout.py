@@ -10,9 +10,19 @@ from torch.utils._pytree import tree_map
 
 
 def lay_out(module: nn.Module, device: torch.device) -> None:
-    """Convert convolution weights to channels last on a GPU; otherwise cuDNN would copy them in every call."""
+    """Convert convolution weights to channels last on a GPU; otherwise cuDNN would copy them in every call.
+
+    Weights that lie so already keep their addresses, to which recorded CUDA graphs refer.
+    """
     if device.type == "cuda":
-        nn.Module.to(module, memory_format=torch.channels_last)  # Lightning's `to` would drop the layout
+        module._apply(_channels_last)
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """The tensor itself if it lies so, which `to(memory_format=...)` would copy if its shape is (N, 1, 1, 1)."""
+    if tensor.dim() != 4 or tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor
+    return tensor.to(memory_format=torch.channels_last)
 
 
 def contiguous(tree: Any) -> Any:

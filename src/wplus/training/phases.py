@@ -85,10 +85,10 @@ def backward(phase: Phase, draw: Draw) -> Told:
 def draw_images(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
     """Draw the inputs of the generator's phase: generator inputs and the augmentation of the generated images."""
     inputs = module.sample_inputs(len(real), labels=labels)
-    augment = module.sample_augment(real)
-    augment_real = module.sample_augment(real) if module.compares else augment
     before_heads = module.heads.sample(real) if module.heads else Identity()
     pairs = None if module.anchor is None else module.anchor.sample(module.batch_size)
+    augment = module.sample_augment(real)  # last: on a GPU, whether p = 0 draws numbers depends on timing
+    augment_real = module.sample_augment(real) if module.compares else augment
     augments, heads = (augment_real, augment), (Identity(), before_heads)
     return Draw(real, labels, inputs, augments=augments, before_heads=heads, pairs=pairs)
 
@@ -112,9 +112,9 @@ def draw_pairs(module: GanModule, real: Tensor, labels: Tensor, *, with_fake: bo
     mixes = any(penalty.mixes for penalty in module.penalties)
     rank, world = rank_and_world()
     alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
-    augment_real = module.sample_augment(real)
-    augment_fake = module.sample_augment(real) if with_fake else augment_real
     before_heads = [module.heads.sample(real) if module.heads else Identity() for _ in range(2)]
+    augment_real = module.sample_augment(real)  # last, see draw_images
+    augment_fake = module.sample_augment(real) if with_fake else augment_real
     return Draw(
         real, labels, inputs, alpha=alpha, augments=(augment_real, augment_fake),
         before_heads=(before_heads[0], before_heads[1]), weights=_penalty_weights(module, len(real)),

@@ -194,7 +194,8 @@ class AdaptiveAugment(FixedAugment):
 class HostScalar:
     """A host copy of a device scalar, transferred without waiting, to find out whether it is 0.
 
-    A late answer only costs work and does not change results, since p = 0 is the identity either way.
+    A late answer only costs work and does not change results: p = 0 is the identity either way, and a phase draws its
+    augmentation last.
     """
 
     def __init__(self, value: Tensor) -> None:
