@@ -22,6 +22,7 @@ from wplus.commands.shapes import shaped
 from wplus.config import plain
 from wplus.errors import UserError
 from wplus.library.asking import configuration
+from wplus.signatures import is_closed
 
 
 @given(st.text(st.sampled_from("ab1 .-_/ü猫#&=()~'\"$@!;"), min_size=1, max_size=20).map(str.strip))
@@ -132,6 +133,20 @@ def test_a_section_stays_one_unless_a_single_value_is_allowed_too(latents, found
     cfg["metrics"]["interpolation"]["paths"] = "lerp"
     with pytest.raises(UserError, match="metrics.interpolation.paths holds keys of its own, got 'lerp'"):
         shaped(cfg, "evaluate")
+
+
+def test_a_preset_for_another_class_is_refused_before_anything_starts():
+    """Also by the plan of a sweep, which composes every job; a function with further keywords takes what it wants."""
+    with pytest.raises(UserError, match=r"^model\.generator\.w_dim is not an option of r3gan\.Generator; it has z_dim, "
+                                        r"channel_base, channel_max\.$"):  # fmt: skip
+        Composer().asked("train", ["experiment=cats32", "model=r3gan", "run_dir=x"])
+    assert not is_closed("tests.test_overrides.takes_anything")
+    assert is_closed("wplus.models.r3gan.Generator")
+    assert is_closed("wplus.models.dcgan.Generator")
+
+
+def takes_anything(size: int = 1, **others: int) -> None:
+    """A target of a plug-in."""
 
 
 @pytest.mark.parametrize("value", ["moco", "dog"])

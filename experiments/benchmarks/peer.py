@@ -1,6 +1,6 @@
-"""Time NVlabs' StyleGAN2-ADA in PyTorch, from the user's checkout, beside ours.
+"""Time NVlabs' StyleGAN2 in PyTorch, from the user's checkout of stylegan2-ada-pytorch or stylegan3, beside ours.
 
-Its classes are called as in its training loop: the same networks, the lazy regularisers' intervals and learning
+Its classes are called as in its training loops: the same networks, the lazy regularisers' intervals and learning
 rates, no augmentation, float32, gradients made finite before the optimizer's step.
 """
 
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LATER = "networks_stylegan2"  # of stylegan3
+NETWORKS = (LATER, "networks")
 INTERVALS = {"G": 4, "D": 16}  # of the lazy regularisers
 PHASES = {"generator": ("G", "Gmain", 1), "path_length": ("G", "Greg", INTERVALS["G"]),
           "discriminator": ("D", "Dmain", 1), "r1": ("D", "Dreg", INTERVALS["D"])}  # fmt: skip
@@ -25,21 +27,25 @@ class Peer:
     """Training at one size; `size` as in `training.SIZES`, `real` (N, 3, H, W) in [-1, 1]."""
 
     def __init__(self, path: Path, size: tuple[Any, ...], real: Tensor) -> None:
-        if not (path / "training" / "networks.py").is_file():
-            raise SystemExit(f"--peer needs a checkout of stylegan2-ada-pytorch, got '{path}'")
-        networks, losses = imported(path)
+        found = [name for name in NETWORKS if (path / "training" / f"{name}.py").is_file()]
+        if not found:
+            raise SystemExit(f"--peer needs a checkout of stylegan2-ada-pytorch or stylegan3, got '{path}'")
+        networks, losses = imported(path, found[0])
+        self.is_later = found[0] == LATER
         resolution, base, maximum, w_dim, layers, _, pl_weight = size
         shape = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
         widths = {"channel_base": base, "channel_max": maximum, "num_fp16_res": 0, "conv_clamp": None}
-        g = networks.Generator(z_dim=w_dim, w_dim=w_dim, mapping_kwargs={"num_layers": layers}, synthesis_kwargs=widths,
-                               **shape)  # fmt: skip
+        g = networks.Generator(z_dim=w_dim, w_dim=w_dim, mapping_kwargs={"num_layers": layers}, **shape,
+                               **(widths if self.is_later else {"synthesis_kwargs": widths}))  # fmt: skip
         d = networks.Discriminator(**shape, **widths, epilogue_kwargs={"mbstd_group_size": 4})
         self.networks = {
             name: each.train().requires_grad_(False).to(real.device) for name, each in (("G", g), ("D", d))
         }
         self.average, self.real, self.pl_weight = copy.deepcopy(g).eval(), real, pl_weight
-        self.loss = losses.StyleGAN2Loss(device=real.device, G_mapping=g.mapping, G_synthesis=g.synthesis, D=d,
-                                         r1_gamma=1.0, pl_weight=pl_weight)  # fmt: skip
+        parts = {"G": g} if self.is_later else {"G_mapping": g.mapping, "G_synthesis": g.synthesis}
+        self.loss = losses.StyleGAN2Loss(device=real.device, **parts, D=d, r1_gamma=1.0, pl_weight=pl_weight,
+                                         style_mixing_prob=0.9)  # fmt: skip
+        self.further = {"cur_nimg": 0} if self.is_later else {"sync": True}
         self.optimizers = {}
         for name, network in self.networks.items():
             share = INTERVALS[name] / (INTERVALS[name] + 1)
@@ -60,7 +66,7 @@ class Peer:
         optimizer.zero_grad(set_to_none=True)
         network.requires_grad_(True)
         self.loss.accumulate_gradients(
-            phase=phase, real_img=self.real, real_c=c, gen_z=z, gen_c=c, sync=True, gain=gain
+            phase=phase, real_img=self.real, real_c=c, gen_z=z, gen_c=c, gain=gain, **self.further
         )
         network.requires_grad_(False)
         for parameter in network.parameters():
@@ -77,12 +83,12 @@ class Peer:
             mean.copy_(now)
 
 
-def imported(path: Path) -> list[ModuleType]:
-    """Import the checkout's `training.networks` and `training.loss`; one of our modules is called `training`, too."""
+def imported(path: Path, networks: str) -> list[ModuleType]:
+    """Import the checkout's networks and `training.loss`; one of our modules is called `training`, too."""
     ours = sys.modules.pop("training", None)
     sys.path.insert(0, str(path.resolve()))
     try:
-        return [importlib.import_module(f"training.{name}") for name in ("networks", "loss")]
+        return [importlib.import_module(f"training.{name}") for name in (networks, "loss")]
     finally:
         sys.path.remove(str(path.resolve()))
         if ours is not None:

@@ -3,8 +3,8 @@
 For every size, prints milliseconds and operations per second of each phase, images per second with every phase
 amortised over its interval, and the rate as a share of a plain matrix product's in the same turn.
 
-`--peer PATH`, a checkout of NVlabs' stylegan2-ada-pytorch, also times that code: the same networks and phases, without
-augmentation, in turns with ours in the same process; the ratio is the median of the turns'.
+`--peer PATH`, a checkout of NVlabs' stylegan2-ada-pytorch or stylegan3, also times that code: the same networks and
+phases, without augmentation, in turns with ours in the same process; the ratio is the median of the turns'.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--bf16", type=int, default=0, help="resolutions in bfloat16, highest first (GPUs only)")
     parser.add_argument("--compile", action="store_true", help="as trainer.compile=auto")
-    parser.add_argument("--peer", type=Path, help="a checkout of NVlabs' stylegan2-ada-pytorch, timed beside ours")
+    parser.add_argument("--peer", type=Path, help="a checkout of NVlabs' code, timed beside ours")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     keep_freed_memory()

@@ -18,7 +18,7 @@ from torch import nn
 
 from wplus.core.files import at_home
 from wplus.core.safetensors_file import SafetensorsFormat
-from wplus.errors import UserError
+from wplus.errors import UserError, reason
 from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.encoders.base import Encoder
 from wplus.models.generator import GeneratorNetwork
@@ -271,7 +271,10 @@ def _are_names(value: object) -> bool:
 
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Network:
-    network_class = _network_class(path, entry["class"])
+    network_class = class_named(entry["class"])  # only subclasses of `Network` in this package's models
+    if network_class is None:
+        unknown = f"'{path}' holds a network of the unknown architecture '{entry['class']}'"
+        raise UserError(f"{unknown}; this wplus cannot build it.")
     if not issubclass(network_class, ROLES[role]):
         raise UserError(f"The {role} in '{path}' is a {entry['class']}, which cannot be one.")
     own = {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
@@ -281,15 +284,6 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
     except UserError as error:
         raise UserError(f"The {role} in '{path}' cannot be rebuilt: {error}") from error
     except Exception as error:  # a file's contents can be wrong in any way
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"The {role} in '{path}' does not fit its own description: {reason}.") from error
+        raise UserError(f"The {role} in '{path}' does not fit its own description: {reason(error)}.") from error
     net.saw = tuple(entry.get("saw", ()))
     return net
-
-
-def _network_class(path: Path, name: str) -> type[Network]:
-    """Look up the class that a file names; only subclasses of `Network` in this package's models are allowed."""
-    found = class_named(name)
-    if found is None:
-        raise UserError(f"'{path}' holds a network of the unknown architecture '{name}'; this wplus cannot build it.")
-    return found

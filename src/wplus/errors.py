@@ -30,6 +30,11 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see --help.\n")
 
 
+def reason(error: Exception) -> str:
+    """The message of a foreign error as part of a sentence: on one line, its first 300 characters."""
+    return " ".join(str(error).split())[:300]
+
+
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise UserError ("space must be one of z, z+, w, w+, got 'x'.") unless `value` is one of `allowed`."""
     choices = list(allowed)

@@ -121,6 +121,22 @@ def signature(target: str) -> dict[str, Option]:
     return {} if found is None else _parameters(*found)
 
 
+def is_closed(target: str) -> bool:
+    """Whether a target is known to take nothing but its `signature`: its source was found and has no **kwargs."""
+    found = _definition(target)
+    called = None if found is None else _called(*found)
+    return called is not None and called.args.kwarg is None
+
+
+def _called(module: Module, node: Definition) -> ast.FunctionDef | None:
+    """The function, or the constructor of a class or its nearest base that has one; None for a dataclass."""
+    if isinstance(node, ast.FunctionDef):
+        return node
+    own = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+    inherited = (found for base in _bases(module, node) if (found := _called(*base)) is not None)
+    return own[0] if own else next(inherited, None)
+
+
 def _definition(target: str) -> tuple[Module, Definition] | None:
     """Find where a dotted name is defined, following re-exports."""
     module, _, name = target.rpartition(".")
@@ -259,13 +275,13 @@ def _value(module: Module, node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](_value(module, node.left), _value(module, node.right))
     if isinstance(node, ast.Call):
-        return _called(module, node)
+        return _result(module, node)
     if isinstance(node, ast.Name):
         return _constant(module, node.id)
     raise Unreadable(ast.unparse(node))
 
 
-def _called(module: Module, node: ast.Call) -> Any:
+def _result(module: Module, node: ast.Call) -> Any:
     """Evaluate calls such as MappingProxyType({...}), and the defaults of dataclass fields."""
     called = ast.unparse(node.func).rpartition(".")[2]
     keywords = {keyword.arg: keyword.value for keyword in node.keywords}

@@ -60,6 +60,18 @@ def test_keeping_memory_is_harmless_and_optional(monkeypatch):
     assert torch.ones(1 << 20).sum() == 1 << 20
 
 
+@pytest.mark.parametrize(("device", "rank", "current"), [("cuda:1", "0", 1), ("cuda", "1", 1), ("auto", "0", 0)])
+def test_the_device_asked_for_is_the_current_one(gpus, monkeypatch, device, rank, current):
+    """Streams, graphs and Triton's kernels go to the current one."""
+    gpus(2)
+    made = list[int]()
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert Runtime.prepare(device).device == torch.device("cuda" if device == "auto" else device)
+    assert Runtime.prepare("cpu").device.type == "cpu"
+    assert made == [current]
+
+
 def test_eval_mode_leaves_every_module_as_it_was():
     network = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2).eval())
     for error in (None, KeyError):

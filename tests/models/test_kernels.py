@@ -31,6 +31,14 @@ def test_a_kernel_that_differs_or_fails_is_not_used(kernels, monkeypatch):
     assert kernels.why_not(torch.device("cpu"), shape=SHAPE) == "ZeroDivisionError: division by zero"
 
 
+def test_what_is_not_a_number_passes_the_clamp(kernels):
+    """A step that diverged is skipped for it."""
+    x = torch.tensor([torch.nan, torch.inf, -3.0, 0.5]).view(1, 1, 2, 2)
+    found = kernels.activate(x.contiguous(memory_format=torch.channels_last), torch.zeros(1), clamp=0.25)
+    expected = torch.tensor([torch.nan, 0.25, -0.25, 0.25]).view(1, 1, 2, 2)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("way", ["blur", "loud", "down", "up"])
 def test_filters_by_kernels(kernels, way):
     filters = {"blur": lambda x: ops.blur(x, padding=2), "loud": lambda x: ops.blur(x, padding=1, gain=4.0),

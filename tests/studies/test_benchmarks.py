@@ -69,7 +69,8 @@ class Discriminator(torch.nn.Module):
 LOSS = """
 import time
 class StyleGAN2Loss:
-    def __init__(self, device, G_mapping, G_synthesis, D, r1_gamma=10, pl_weight=2):
+    def __init__(self, device, G_mapping, G_synthesis, D, r1_gamma=10, pl_weight=2, style_mixing_prob=0.5):
+        assert style_mixing_prob == 0.9
         self.G, self.D = (G_mapping, G_synthesis), D
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, sync, gain):
         assert gain == {"Gmain": 1, "Greg": 4, "Dmain": 1, "Dreg": 16}[phase] and sync
@@ -78,9 +79,12 @@ class StyleGAN2Loss:
         time.sleep(0.3)
         self.D.out(w if phase[0] == "G" else w.detach()).mean().mul(gain).backward()
 """
+LATER = {"G_mapping, G_synthesis, D,": "G, D,", "(G_mapping, G_synthesis)": "(G.mapping, G.synthesis)",
+         "sync, gain": "gain, cur_nimg", " and sync": " and cur_nimg == 0"}  # fmt: skip
 
 
-def test_somebody_elses_code_is_timed_beside_ours(benchmarks, tmp_path):
+@pytest.mark.parametrize("networks", ["networks", "networks_stylegan2"])
+def test_somebody_elses_code_is_timed_beside_ours(benchmarks, tmp_path, networks):
     """A checkout of the same shape, each of whose phases takes 0.3 s at least."""
     import training
 
@@ -88,7 +92,12 @@ def test_somebody_elses_code_is_timed_beside_ours(benchmarks, tmp_path):
 
     folder = tmp_path / "training"
     folder.mkdir()
-    for name, text in (("__init__", ""), ("networks", NETWORKS), ("loss", LOSS)):
+    parts = {"__init__": "", networks: NETWORKS, "loss": LOSS}
+    if networks == "networks_stylegan2":
+        parts[networks] = NETWORKS.replace("synthesis_kwargs={}", "**synthesis_kwargs")
+        for ours, theirs in LATER.items():
+            parts["loss"] = parts["loss"].replace(ours, theirs)
+    for name, text in parts.items():
         (folder / f"{name}.py").write_text(text)
     figure = training.measure("smoke", Runtime(device=resolve_device("cpu")), turns=1, peer=tmp_path)
     peer = figure["peer"]

@@ -276,6 +276,16 @@ def test_a_job_keeps_its_number_and_its_state_when_values_change(runs):
     assert len(runs.ran) == 6
 
 
+def test_launches_at_the_same_time_number_their_jobs_alike(runs):
+    """Whatever the other one has written down already."""
+    launch(runs).run()
+    folder = SweepFolder(runs.root / "s")
+    before = {job.id: job.label for job in folder.jobs()}
+    for number in (0, 2):
+        (folder.path / "jobs" / f"invert-00{number}.json").unlink()
+    assert {job.id: job.label for job in folder.jobs()} == before
+
+
 def test_a_folder_of_another_run_is_not_taken_for_the_jobs(runs):
     made = launch(runs, {"verb": "invert"})
     made.question = lambda verb, overrides: ("digest", runs.root / "out", "ours")

@@ -283,6 +283,16 @@ def test_a_recorded_training_is_the_plain_one_and_stays_where_it_is(conditional,
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_recording_of_nothing_is_noticed(conditional):
+    """As of a graph that was recorded on another device than the one that works."""
+    recorded = replace(CPU)
+    object.__setattr__(recorded, "cuda_graphs", True)
+    said = prepare(conditional(), recorded, record=lambda work: (lambda: None, [each.clone() for each in work()]))
+    assert set(said["trainer.cuda_graphs"].values()) == {
+        "plain: it differs by inf from the plain operations (allowed: 0.0001)"
+    }
+
+
 def test_graphs_are_for_cuda():
     with pytest.raises(UserError, match=r"^cuda_graphs=true needs device=cuda, got cpu; leave it out\.$"):
         Runtime(device=torch.device("cpu"), cuda_graphs=True)

@@ -16,8 +16,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.run_command import finished, run_script
+from experiments.studies.generators.tables import samples
 from experiments.studies.spaces.tables import markdown
 from wplus.core.files import atomic_write
+from wplus.core.images import captioned_rows, save_png
 from wplus.sweeps.labels import Point
 from wplus.tracking.local import read_records
 
@@ -29,17 +31,26 @@ NUMBERS = {  # name -> title, number format
 MINUTES, KIMG = "progress/minutes", "progress/kimg"
 MOMENTS = {  # axis -> where the tables read the curves
     "min": (1.0, 2.0, 4.0, 8.0, 12.0),
-    "times StyleGAN2's 10,000 images": (0.5, 1.0, 2.0, 3.0),
+    "times StyleGAN2's 10,000 images": (0.5, 1.0, 2.0, 4.0),
     "thousand images": (5.0, 10.0, 20.0, 30.0),
 }
 UNIT_KIMG = 10.0
-BASELINE = "own"
+BASELINE = "StyleGAN2 alone"
+TITLES = {  # of the sweep's methods
+    "own": BASELINE,
+    "aided": "heads beside pixels",
+    "aided, anchor pairs": "reconstructions, then heads",
+    "aided, weight 0.5, hold_kimg 10, fade_kimg 20, floor 0.05": "heads that fade",
+    "projected": "features alone",
+    "san": "SAN",
+    "r3gan_cats": "R3GAN",
+}
 Curve = tuple[np.ndarray, np.ndarray]
 """Moments (n,) on one of the axes, and values (n,), of one run."""
 
 
 def main() -> None:
-    """Read the sweeps, write curves.png, print the tables."""
+    """Read the sweeps, write curves.png and samples.png, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a sweep")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("curves.png"), help="beside this file")
@@ -52,6 +63,7 @@ def main() -> None:
             found = {name: [on_axis(folder, number, axis, unit) for folder in each] for name, each in runs.items()}
             print(f"## {title}, after {axis}\n\n{table(found, moments, form)}\n")
     print(drawn(runs, options.output))
+    print(sampled(runs, options.output.with_name("samples.png")))
 
 
 def trained(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -65,11 +77,12 @@ def trained(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def name_of(point: Point) -> str:
-    """Name a method by its overrides: "aided, anchor pairs"."""
+    """The title of a method; of one without a title, its overrides: "aided, weight 0.5"."""
     chosen = [str(point[key]) for key in ("experiment", "discriminator") if key in point]
     heads = {key.rpartition(".")[2]: value for key, value in point.items() if key.startswith("discriminator.heads.")}
     anchor = [f"anchor {point['anchor']}"] if "anchor" in point else []
-    return ", ".join([*chosen, *(f"{key} {value}" for key, value in heads.items()), *anchor])
+    name = ", ".join([*chosen, *(f"{key} {value}" for key, value in heads.items()), *anchor])
+    return TITLES.get(name, name)
 
 
 def minutes_of_unit(folders: Sequence[Path]) -> float:
@@ -117,7 +130,7 @@ def cell(curves: Sequence[Curve], moment: float, form: str) -> str:
 
 def drawn(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
     """Draw a panel for each number, with a thin line for each run and a colour for each method."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
     colours = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for axes, (number, (title, _)) in zip(figure.subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
         for index, (name, folders) in enumerate(runs.items()):
@@ -128,8 +141,14 @@ def drawn(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
         axes.grid(alpha=0.3)
         if number.startswith("val/fd"):
             axes.set_yscale("log")
-            axes.legend(fontsize=8)
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def sampled(runs: Mapping[str, Sequence[Path]], path: Path) -> Path:
+    """Draw a row of samples for the first run of each method, from the same latents where they have equally many."""
+    rows = [[(image, "") for image in samples(folders[0] / "model.safetensors")] for folders in runs.values()]
+    return save_png(path, captioned_rows(rows, list(runs), min_px=64))
 
 
 if __name__ == "__main__":

@@ -171,9 +171,8 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _row(role: str, network: Network) -> list[str]:
-    num = sum(parameter.numel() for parameter in network.parameters())
     arguments = ", ".join(f"{name}={value}" for name, value in network.arguments.items())
-    return [role, _architecture(network), f"{num:,}", arguments]
+    return [role, _architecture(network), f"{network.num_parameters:,}", arguments]
 
 
 def _table(content: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import gradio
 from wplus.app.acts import Acts
 from wplus.app.limits import Limits
 from wplus.app.pages import CSS, pages
+from wplus.core.surroundings import environment
 from wplus.errors import UserError
 
 
@@ -25,7 +25,10 @@ def running(
     Requests are queued and served one at a time.
     """
     limits = limits or Limits()
-    with tempfile.TemporaryDirectory(prefix="wplus-app-") as folder, _surroundings(folder):
+    with (
+        tempfile.TemporaryDirectory(prefix="wplus-app-") as folder,
+        environment({"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}),
+    ):
         page = pages(acts, limits)
         page.queue(max_size=limits.waiting, default_concurrency_limit=1, api_open=False)
         try:
@@ -40,19 +43,6 @@ def running(
             yield address
         finally:
             page.close(verbose=False)
-
-
-@contextmanager
-def _surroundings(folder: str) -> Iterator[None]:
-    """Set gradio's folder, and disable its analytics."""
-    wanted = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ |= wanted
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 def _theme() -> Any:

@@ -8,9 +8,9 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from wplus.commands.help import options_of
-from wplus.config import CONFIG_FOLDER, at
+from wplus.config import CONFIG_FOLDER, GIVEN, at
 from wplus.errors import UserError
-from wplus.signatures import signature
+from wplus.signatures import is_closed, options, signature
 
 # Groups with exactly one choice.
 _NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual", "identity")
@@ -63,14 +63,25 @@ def _defaults(verb: str) -> Iterator[tuple[str, Any]]:
 
 
 def _shape_nodes(node: object, place: str = "") -> None:
-    """Check the mappings among the parameters of every `_target_`."""
+    """Check the parameters of every `_target_`: that it has them, and that mappings are mappings."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         _shape_nodes(value, f"{place}{key}.")
     if not isinstance(node, dict) or "_target_" not in node:
         return
-    for key, option in signature(str(node["_target_"])).items():
+    target = str(node["_target_"])
+    for key in (key for key in node if key not in signature(target) and not str(key).startswith("_")):
+        _refuse_unknown(f"{place}{key}", target)
+    for key, option in signature(target).items():
         if key in node and _is_mapping(option.annotation):
             node[key] = _shape(f"{place}{key}", node[key], is_list=False, section={})
+
+
+def _refuse_unknown(key: str, target: str) -> None:
+    """Raise UserError for a key that a target does not have, as from a preset for another class."""
+    if is_closed(target):
+        given = GIVEN.get(key.partition(".")[0], ())
+        own = ", ".join(name for name in options(target) if name not in given)
+        raise UserError(f"{key} is not an option of {'.'.join(target.split('.')[-2:])}; it has {own}.")
 
 
 def _is_mapping(annotation: str) -> bool:

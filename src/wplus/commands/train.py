@@ -185,8 +185,8 @@ def sizes(training: Training) -> str:
     """A short description of what is trained: `stylegan2 (generator 1.04 M, discriminator 0.98 M parameters)`."""
     found = training.module.exported
     family = type(next(iter(found.values()))).__module__.rpartition(".")[2]
-    counts = {role: sum(parameter.numel() for parameter in net.parameters()) / 1e6 for role, net in found.items()}
-    return f"{family} ({', '.join(f'{role} {count:.3g} M' for role, count in counts.items())} parameters)"
+    counts = ", ".join(f"{role} {net.num_parameters / 1e6:.3g} M" for role, net in found.items())
+    return f"{family} ({counts} parameters)"
 
 
 def run_training(

@@ -7,7 +7,7 @@ of them through gradients, while DistributedDataParallel's hooks are designed fo
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -134,6 +134,20 @@ def gathered(rows: Tensor, indices: Tensor | None = None) -> Tensor:
         counts = [int(count) for count in _all(torch.tensor([len(rows)]))]
         rows, indices = (_all_rows(part, counts) for part in (rows, indices.to(rows.device)))
     return rows[indices.argsort()]
+
+
+def in_shares(
+    batches: Sequence[Sequence[int]], make: Callable[[Sequence[int]], Tensor], none: Tensor, *,
+    progress: Callable[[Sequence[Sequence[int]]], Iterable[Sequence[int]]] = iter,
+) -> Tensor:  # fmt: skip
+    """Rows made for the numbers in all batches, in order of the numbers: each process makes those of its own batches.
+
+    none      zero rows of what `make` returns, for a process without a batch
+    progress  wraps this process's batches
+    """
+    ours = share(batches)
+    rows = torch.cat([none, *(make(batch) for batch in progress(ours))])
+    return gathered(rows, torch.tensor([number for batch in ours for number in batch], dtype=torch.int64))
 
 
 def _all(part: Tensor) -> list[Tensor]:

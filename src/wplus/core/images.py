@@ -1,7 +1,7 @@
 """Conversions between displayable images (uint8) and network tensors (NCHW float in [-1, 1]), and image files."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,12 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
 
+def pixels_of(picture: Image.Image) -> Tensor:
+    """Pixels of a Pillow image (L, RGB or RGBA), uint8 (C, H, W)."""
+    pixels = torch.from_numpy(np.array(picture))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
 def save_png(path: str | Path, image: Tensor | Image.Image, *, notes: Mapping[str, str] | None = None) -> Path:
     """Write one image, (C, H, W) or Pillow's, as a lossless PNG, atomically; `notes` become its text chunks."""
     picture = to_pil(image) if isinstance(image, Tensor) else image
@@ -71,6 +77,15 @@ def image_grid(images: Tensor, *, num_cols: int | None = None, scale: int = 1, g
 def watchable_scale(resolution: int, *, min_px: int = 128) -> int:
     """The integer factor that enlarges an image of `resolution` pixels to at least `min_px` for viewing."""
     return max(1, -(-min_px // resolution))
+
+
+def grouped_rows(
+    names: Sequence[str], kinds: Mapping[str, str], read: Callable[[str, str], Tensor], *, per_row: int
+) -> Image.Image:
+    """`per_row` named pictures per row under their names, of every kind (kind -> caption), as `captioned_rows`."""
+    groups = [names[first : first + per_row] for first in range(0, len(names), per_row)]
+    rows = [[(read(kind, name), kinds[kind]) for name in group for kind in kinds] for group in groups]
+    return captioned_rows(rows, [", ".join(group) for group in groups])
 
 
 def captioned_rows(rows: Sequence[Row], titles: Sequence[str], *, min_px: int = 128) -> Image.Image:

@@ -131,7 +131,7 @@ def _living_holder(file: int, *, exclusive: bool) -> dict[str, Any] | None:
         return None
     if holder["host"] != socket.gethostname():
         return holder if time.time() - os.fstat(file).st_mtime < STALE else None
-    return holder if not decided and _lives(holder["pid"]) else None
+    return holder if not decided and lives(holder["pid"]) else None
 
 
 def _read(file: int) -> dict[str, Any]:
@@ -143,7 +143,8 @@ def _read(file: int) -> dict[str, Any]:
         return {}
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -109,25 +109,6 @@ def compared(differences: np.ndarray, mean: Mean, test: Callable[[np.ndarray], f
     )
 
 
-def paired(values: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Paired:
-    """Compare a method's values (N,) with the baseline's (N,) on the same items in the same order.
-
-    UserError for no values, for unequal numbers of values, and for values that are not finite.
-    """
-    return ITEMS.differences([_difference(values, baseline)], seed=seed)[0]
-
-
-def _difference(values: Sequence[float], baseline: Sequence[float]) -> np.ndarray:
-    first, second = (np.asarray(each, dtype=np.float64) for each in (values, baseline))
-    if first.shape != second.shape or first.ndim != 1 or not len(first):
-        sizes = f"{first.shape} and {second.shape}"
-        raise UserError(f"Values that are compared in pairs must both be (N,) with N >= 1, got {sizes}.")
-    difference = first - second
-    if not np.isfinite(difference).all():
-        raise UserError("Values that are compared in pairs must be finite.")
-    return difference
-
-
 def paired_tests(
     methods: Mapping[str, Rows], baseline: str | Mapping[str, str], *, columns: Sequence[str] | None = None,
     unit: Unit = ITEMS, margins: Mapping[str, float] | None = None, seed: int = 0,
@@ -135,7 +116,8 @@ def paired_tests(
     """Each method against the baseline: method -> column -> comparison.
 
     Columns are compared over the units where both have a value, and omitted if there are none. Corrections are over all
-    methods and columns given, so fewer columns cost less power. UserError for an unknown baseline.
+    methods and columns given, so fewer columns cost less power. UserError for an unknown baseline, and for values that
+    are not finite.
 
     baseline  one method for all; or method -> its own baseline, which restricts the comparison to these methods
     columns   columns to compare, in order; None: all that the baseline has
@@ -169,6 +151,8 @@ def _differences(
         for column in wanted if method != other else ():
             names = sorted(name for name in rows.keys() & own.keys() if column in rows[name] and column in own[name])
             if names:
-                sides = ([each[name][column] for name in names] for each in (rows, own))
-                found[method, column] = _difference(*sides)
+                ours, theirs = (np.array([each[name][column] for name in names], float) for each in (rows, own))
+                found[method, column] = ours - theirs
+                if not np.isfinite(found[method, column]).all():
+                    raise UserError("Values that are compared in pairs must be finite.")
     return found

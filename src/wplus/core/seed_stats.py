@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from wplus.core.paired import Paired, compared
-from wplus.core.stats import NUM_RESAMPLES, Mean
+from wplus.core.stats import NUM_RESAMPLES, Mean, percentile_interval
 from wplus.errors import UserError
 
 MIN_SEEDS = 5
@@ -125,5 +125,4 @@ def _cluster_interval(arrays: Sequence[Array], *, same_images: bool) -> tuple[fl
         for seed, group in enumerate(arrays):
             drawn = seeds == seed
             means[drawn] = group[rng.integers(len(group), size=(drawn.sum(), len(group)))].mean(1)
-    low, high = np.percentile(means.mean(1), (2.5, 97.5))
-    return float(low), float(high)
+    return percentile_interval(means.mean(1))

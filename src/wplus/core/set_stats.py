@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wplus.core.stats import NUM_RESAMPLES, Mean
+from wplus.core.stats import NUM_RESAMPLES, Mean, percentile_interval
 from wplus.errors import UserError
 
 Array = np.ndarray
@@ -49,10 +49,7 @@ def improvement_probability(
 
 
 def _bounds(drawn: Array, arrays: Sequence[Array]) -> tuple[float, float] | None:
-    if min(map(len, arrays)) < 2:
-        return None
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
+    return None if min(map(len, arrays)) < 2 else percentile_interval(drawn)
 
 
 def _drawn(values: Array, rng: np.random.Generator) -> Array:

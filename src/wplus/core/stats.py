@@ -1,5 +1,6 @@
 """Intervals of numbers (bootstrap, jackknife, Wilson's score), tests of differences, and corrections for many tests."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ def bootstrap_interval(
     return float(found.low), float(found.high)
 
 
+def percentile_interval(draws: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of resampled values (R,)."""
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return float(low), float(high)
+
+
 def kept_mean(distances: np.ndarray) -> np.ndarray:
     """Mean of the values from the 1st to the 99th percentile, over the last axis: (..., N) -> (...).
 
@@ -54,16 +61,18 @@ def kept_mean(distances: np.ndarray) -> np.ndarray:
     return np.where(kept, distances, 0).sum(axis=-1) / kept.sum(axis=-1)
 
 
-def jackknife_interval(value: float, *without_group: Sequence[float]) -> tuple[float, float]:
+def jackknife_interval(
+    value: float, *without_group: Sequence[float], lowest: float = -math.inf, highest: float = math.inf
+) -> tuple[float, float]:
     """95 % interval of `value` from its values with one of G groups left out (delete-a-group jackknife).
 
     Standard error sqrt((G-1)/G sum (v_g - mean)^2), Student's t with G-1 degrees of freedom (Efron & Tibshirani 1993,
     chapter 11). Pass one list per independent sample: squared errors and degrees of freedom add up (Arvesen 1969,
-    "Jackknifing U-statistics").
+    "Jackknifing U-statistics"). The ends are kept between `lowest` and `highest`.
     """
     squared = sum((len(values) - 1) * np.var(values) for values in without_group)
     reach = student_t(sum(len(values) - 1 for values in without_group)) * float(np.sqrt(squared))
-    return value - reach, value + reach
+    return max(value - reach, lowest), min(value + reach, highest)
 
 
 def student_t(degrees: int) -> float:

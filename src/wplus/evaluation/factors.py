@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo, MetricResult
-from wplus.core.stats import jackknife_interval, proportion_interval
+from wplus.core.stats import jackknife_interval, percentile_interval, proportion_interval
 from wplus.data import ImageSet
 from wplus.errors import UserError, check_number
 from wplus.evaluation.context import EvalContext, check_groups, split_of
@@ -207,18 +207,18 @@ def _of_factor(
                     if share > 0 and not is_there],
     }  # fmt: skip
     again = np.random.default_rng(seed).multinomial(num, counts / num, size=NUM_RESAMPLES)
-    low, high = np.percentile(factor.present(again).sum(axis=1), [2.5, 97.5])
+    low, high = percentile_interval(factor.present(again).sum(axis=1))
     how = {"interval": f"95 %, percentile bootstrap over images, {NUM_RESAMPLES} resamples"}
     value = float(present.sum())
     yield MetricResult.of(PRESENT, of(f"factors_{factor.name}"), value, protocol=protocol | how,
-                          interval=(min(float(low), value), max(float(high), value)))  # fmt: skip
+                          interval=(min(low, value), max(high, value)))  # fmt: skip
     value, interval = factor.chi2(counts), None
     test: dict[str, Any] = {"chi2": num * value, "degrees": size - 1, "p": float(chi2_tail.sf(num * value, size - 1)),
                             "test": "the data's shares and what is misnamed taken as known exactly"}  # fmt: skip
     if num_groups:
         groups = [np.bincount(named[group::num_groups], minlength=size) for group in range(num_groups)]
-        low, high = jackknife_interval(value, [factor.chi2(counts - group) for group in groups])
-        interval, test["interval"] = (max(low, 0.0), high), f"95 %, jackknife over {num_groups} groups of images"
+        interval = jackknife_interval(value, [factor.chi2(counts - group) for group in groups], lowest=0.0)
+        test["interval"] = f"95 %, jackknife over {num_groups} groups of images"
     yield MetricResult.of(CHI2, of(f"factors_{factor.name}_chi2"), value, protocol=protocol | test, interval=interval)
 
 
@@ -231,8 +231,8 @@ def _pairs(
     if num_groups:
         groups = np.arange(len(named)) % num_groups
         rest = [num_pairs(named[groups != group], told) / max(possible, 1) for group in range(num_groups)]
-        low, high = jackknife_interval(value, rest)
-        interval, protocol["interval"] = (max(low, 0.0), min(high, 1.0)), f"95 %, jackknife over {num_groups} groups"
+        interval = jackknife_interval(value, rest, lowest=0.0, highest=1.0)
+        protocol["interval"] = f"95 %, jackknife over {num_groups} groups"
     return MetricResult.of(PAIRS, name, value, protocol=protocol, interval=interval)
 
 

@@ -104,8 +104,5 @@ def _by_class(
 
 
 def _result(info: MetricInfo, name: str, value: float, without: list[float], protocol: dict[str, Any]) -> MetricResult:
-    interval = None
-    if without:
-        low, high = jackknife_interval(value, without)
-        interval = (max(low, 0.0), high)
+    interval = jackknife_interval(value, without, lowest=0.0) if without else None
     return MetricResult.of(info, name, value, protocol=protocol, interval=interval)

@@ -202,10 +202,7 @@ class FrechetEstimates:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Interval of the distance at the actual number of samples."""
-        if not self._without:
-            return None
-        low, high = jackknife_interval(self.value, self._without)
-        return max(low, 0.0), high
+        return jackknife_interval(self.value, self._without, lowest=0.0) if self._without else None
 
     @property
     def at_infinity(self) -> tuple[float, tuple[float, float]]:
@@ -233,8 +230,7 @@ def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, floa
         return value, None
     without_one = [of_other.distance(one - group) for group in halves[0]]
     without_other = [of_one.distance(other - group) for group in halves[1]]
-    low, high = jackknife_interval(value, without_one, without_other)
-    return value, (max(low, 0.0), high)
+    return value, jackknife_interval(value, without_one, without_other, lowest=0.0)
 
 
 # The metric

@@ -1,5 +1,6 @@
 """Generated and real images with their classes, for metrics of conditional generators."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,15 +60,19 @@ def made(context: EvalContext, num: int, sampling: Sampling = PLAIN, *, max_px: 
     independent of the number of processes."""
     generator = context.generator
     classes = _dealt(generator.c_dim, num, context.seed)
-    ours, images = distributed.share(index_batches(num, context.batch_size)), []
-    for batch in context.progress(ours, "Images of each class (batches)", total=len(ours)):
+    size = min(generator.resolution, max_px)
+
+    def of_batch(batch: Sequence[int]) -> Tensor:
         labels = F.one_hot(classes[list(batch)], generator.c_dim).float()
         found = generate(generator, batch, sampling=sampling, seed=context.seed, labels=labels, device=context.device)
-        images.append(averaged_down(found.cpu(), max_px))
-    size = min(generator.resolution, max_px)
-    numbers = torch.tensor([index for batch in ours for index in batch], dtype=torch.int64)
-    none = torch.empty(0, generator.img_channels, size, size, dtype=torch.uint8)
-    return Labelled(distributed.gathered(torch.cat([none, *images]), numbers), classes)
+        return averaged_down(found.cpu(), max_px)
+
+    images = distributed.in_shares(
+        index_batches(num, context.batch_size), of_batch,
+        torch.empty(0, generator.img_channels, size, size, dtype=torch.uint8),
+        progress=lambda ours: context.progress(ours, "Images of each class (batches)", total=len(ours)),
+    )  # fmt: skip
+    return Labelled(images, classes)
 
 
 def averaged_down(images: Tensor, max_px: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.metric_result import MetricInfo, MetricResult
-from wplus.core.stats import proportion_interval
+from wplus.core.stats import percentile_interval, proportion_interval
 from wplus.errors import UserError
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import FeaturePass, Request
@@ -89,8 +89,7 @@ def mean_count_interval(counts: np.ndarray, *, seed: int, num_resamples: int = 1
     values, occurrences = np.unique(counts, return_counts=True)
     rng = np.random.default_rng(seed)
     resamples = rng.multinomial(len(counts), occurrences / len(counts), size=num_resamples)
-    low, high = np.percentile(resamples @ values / len(counts), [2.5, 97.5])
-    return float(low), float(high)
+    return percentile_interval(resamples @ values / len(counts))
 
 
 # The metrics

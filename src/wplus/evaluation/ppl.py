@@ -150,16 +150,20 @@ def path_distances(
     The box filter derives its factor from the size after cropping, as the papers' TensorFlow code does.
     """
     generator, epsilon = context.generator, way["epsilon"]
-    ours, values = distributed.share(sampler.index_batches(num_samples, AT_ONCE)), []
-    for batch in context.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
+
+    def of_batch(batch: Sequence[int]) -> Tensor:
         indices = [*batch, *[batch[-1]] * (AT_ONCE - len(batch))]
         labels = context.labels(indices)
         with in_float32(generator):
             near, far = image_pairs(generator, indices, labels=labels, seed=context.seed, device=context.device, **way)
         near, far = (box_filtered(cropped(images, crop=crop)) for images in (near, far))
-        values.append(distance(near, far)[: len(batch)].double().cpu() / epsilon**2)
-    numbers = torch.tensor([index for batch in ours for index in batch], dtype=torch.int64)
-    return distributed.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
+        return distance(near, far)[: len(batch)].double().cpu() / epsilon**2
+
+    title = f"PPL {way['space']} {way['sampling']} (batches)"
+    return distributed.in_shares(
+        sampler.index_batches(num_samples, AT_ONCE), of_batch, torch.empty(0, dtype=torch.float64),
+        progress=lambda ours: context.progress(ours, title, total=len(ours)),
+    ).numpy()  # fmt: skip
 
 
 @contextmanager

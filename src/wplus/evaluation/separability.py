@@ -134,8 +134,8 @@ def _score(name: str, counts: np.ndarray, protocol: dict[str, Any], num_groups: 
     if num_groups:
         protocol["interval"] = f"95 %, jackknife over {num_groups} groups of images, boundaries as they are"
         rest = conditional_entropy(counts.sum(axis=1, keepdims=True) - counts).sum(axis=0)
-        low, high = jackknife_interval(bits, rest.tolist())
-        interval = 2 ** max(low, 0.0), 2**high
+        low, high = jackknife_interval(bits, rest.tolist(), lowest=0.0)
+        interval = 2**low, 2**high
     info = MetricInfo(meaning=MEANING.format(protocol["space"]), direction="lower")
     return MetricResult.of(info, name, 2**bits, protocol=protocol, interval=interval)
 
@@ -158,22 +158,20 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
 def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
     """Latents (num, dim) float64 of the context's generated images: z, the last layer's style in w, and the flattened
     latent in any other space."""
-    batches = distributed.share(sampler.index_batches(num, context.batch_size))
     found = space_of(space, context.generator)
-    codes = [torch.empty(0, math.prod(found.shape(context.generator)))]
-    for indices in batches:
+
+    def of_batch(indices: Sequence[int]) -> Tensor:
         z = sampler.normal(context.seed, sampler.LATENT, indices, context.generator.z_dim)
         if found.is_before_mapping:
-            z = found.from_vectors(z, context.generator).flatten(1)
-        else:
-            labels = context.labels(indices)
-            labels = None if labels is None else at_least(MIN_MADE, labels).to(context.device)
-            ws = context.generator.mapping(at_least(MIN_MADE, z).to(context.device), labels)
-            of_all = ws[:, -1] if space == "w" else found.from_ws(ws, context.generator).flatten(1)
-            z = of_all[: len(z)].cpu()
-        codes.append(z)
-    numbers = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
-    return distributed.gathered(torch.cat(codes), numbers).double().numpy()
+            return found.from_vectors(z, context.generator).flatten(1)
+        labels = context.labels(indices)
+        labels = None if labels is None else at_least(MIN_MADE, labels).to(context.device)
+        ws = context.generator.mapping(at_least(MIN_MADE, z).to(context.device), labels)
+        of_all = ws[:, -1] if space == "w" else found.from_ws(ws, context.generator).flatten(1)
+        return of_all[: len(z)].cpu()
+
+    none = torch.empty(0, math.prod(found.shape(context.generator)))
+    return distributed.in_shares(sampler.index_batches(num, context.batch_size), of_batch, none).double().numpy()
 
 
 def surest_half(logits: np.ndarray) -> np.ndarray:

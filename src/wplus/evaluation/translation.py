@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from wplus.checkpoint import Models, fingerprint
 from wplus.core.batching import in_batches
 from wplus.core.files import ensure_folder
-from wplus.core.images import captioned_rows, save_png, to_float, to_uint8
+from wplus.core.images import grouped_rows, pixels_of, save_png, to_float, to_uint8
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import Bar
 from wplus.core.tables import Table
@@ -128,7 +127,7 @@ class FolderTranslation:
         image = self.images.batch(torch.tensor([index]))[0][0]
         try:
             with Image.open(path) as file:
-                note, made = json.loads(file.info.get(NOTE, "{}")), _pixels(file)
+                note, made = json.loads(file.info.get(NOTE, "{}")), pixels_of(file)
             return note == self._note(image, made) and self._path("inputs", self.names[index]).is_file()
         except (OSError, ValueError, SyntaxError):  # missing or damaged, for which Pillow raises several types
             return False
@@ -164,14 +163,12 @@ class FolderTranslation:
     def read(self, kind: str, name: str) -> Tensor:
         """Read an image of the folder as uint8 (C, H, W); `kind` is "images", "inputs" or "truth"."""
         with Image.open(self._path(kind, name)) as file:
-            return _pixels(file)
+            return pixels_of(file)
 
     def _grid(self, names: Sequence[str]) -> Path:
-        shown = names[:_MAX_ROWS]
         kinds = {"inputs": "input", "images": "translation", **({} if self.truth is None else {"truth": "truth"})}
-        groups = [shown[first : first + _GROUPS_PER_ROW] for first in range(0, len(shown), _GROUPS_PER_ROW)]
-        rows = [[(self.read(kind, name), kinds[kind]) for name in group for kind in kinds] for group in groups]
-        return save_png(self.folder / "grid.png", captioned_rows(rows, [", ".join(group) for group in groups]))
+        grid = grouped_rows(names[:_MAX_ROWS], kinds, self.read, per_row=_GROUPS_PER_ROW)
+        return save_png(self.folder / "grid.png", grid)
 
 
 @torch.no_grad()
@@ -204,9 +201,3 @@ def _check_images(network: TranslatorNetwork, images: ImageSet, truth: ImageSet 
             f"The truth must be {len(images)} image(s) of {network.img_channels} channel(s), got {len(truth)} of "
             f"{truth.img_channels}."
         )
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    """Pixels of a PNG written by this module, uint8 (C, H, W)."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from wplus.checkpoint import Models
 from wplus.core.files import ensure_folder
+from wplus.core.images import captioned_rows, save_png
 from wplus.core.progress import Bar
 from wplus.core.video import check_writing, upscale_factor, video_writers
 from wplus.errors import UserError, check_number
@@ -17,7 +18,7 @@ from wplus.interpolation.path_metrics.shape import evenness
 from wplus.interpolation.render import NeighbourDistances, render
 from wplus.interpolation.trajectory import MetricTools, PathMetric, measure
 from wplus.interpolation.transitions import trajectories_along
-from wplus.interpolation.video import Filmstrip, Video, compared, draw, report, save_rows
+from wplus.interpolation.video import Filmstrip, Video, compared, draw, report
 from wplus.latents.latent import Latent
 from wplus.latents.space import space_named, spaces
 from wplus.latents.weight_delta import WeightDelta
@@ -86,7 +87,7 @@ class Filming:
             draw(videos[name])
         report(videos, tracker)
         if several:
-            picture = save_rows(folder / "comparison.png", *compared(videos))
+            picture = save_png(folder / "comparison.png", captioned_rows(*compared(videos)))
             tracker.image("interpolate/comparison", picture, caption=f"the same keyframes by {', '.join(videos)}")
         return videos
 

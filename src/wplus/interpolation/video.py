@@ -1,7 +1,7 @@
 """Results of filming a path: the video, a strip of frames, a plot of its steps, and numbers per transition."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.files import atomic_write
-from wplus.core.images import Row, captioned_rows
+from wplus.core.images import Row, captioned_rows, save_png
 from wplus.core.metric_result import MetricResult
 from wplus.interpolation.path_metrics.shape import step_cv
 from wplus.interpolation.trajectory import PathNumber
@@ -47,12 +47,6 @@ class Filmstrip:
         return [list(zip(map(self._frames.__getitem__, row), self.captions, strict=True)) for row in self.rows]
 
 
-def save_rows(path: Path, rows: Sequence[Row], titles: Sequence[str], **options: int) -> Path:
-    """Write rows of captioned pictures as a PNG, each row with a title; options are those of `captioned_rows`."""
-    canvas = captioned_rows(rows, titles, **options)
-    return atomic_write(path, lambda file: canvas.save(file, format="PNG"))
-
-
 @dataclass(frozen=True)
 class Video:
     """Results of one path; transitions are in the order in which the video shows them."""
@@ -73,7 +67,7 @@ class Video:
 
 def draw(video: Video) -> None:
     """Write the filmstrip and the plot of distances; both show the titles of the transitions."""
-    save_rows(video.files["filmstrip"], video.filmstrip.captioned, video.titles)
+    save_png(video.files["filmstrip"], captioned_rows(video.filmstrip.captioned, video.titles))
     num, how = len(video.titles), f"{video.protocol['path']} in {video.protocol['space']}"
     heading = video.titles[0] if num == 1 else f"{num} transitions, {how}; means over transitions:"
     words = ", ".join(f"{number.name.replace('_', ' ')} {value:{number.format}}"

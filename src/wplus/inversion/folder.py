@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
@@ -23,7 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from wplus.core.files import atomic_write, write_json
-from wplus.core.images import save_png
+from wplus.core.images import pixels_of, save_png
 from wplus.data.names import without_extension
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent, save_latent
@@ -161,8 +160,7 @@ class InversionFolder:
     def image(self, kind: str, name: str) -> Tensor:
         """A picture from images, targets or masks, uint8 (C, H, W)."""
         with Image.open(self.path(kind, name)) as file:
-            pixels = torch.from_numpy(np.array(file))
-        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+            return pixels_of(file)
 
     def history(self, name: str) -> dict[str, Tensor]:
         """The history of an image, term -> (steps,)."""

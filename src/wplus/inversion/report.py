@@ -14,7 +14,16 @@ from torch import Tensor
 
 from wplus.checkpoint import Models
 from wplus.core.files import atomic_write
-from wplus.core.images import as_uint8, captioned_rows, image_grid, save_png, to_float, to_uint8, watchable_scale
+from wplus.core.images import (
+    as_uint8,
+    captioned_rows,
+    grouped_rows,
+    image_grid,
+    save_png,
+    to_float,
+    to_uint8,
+    watchable_scale,
+)
 from wplus.core.metric_result import MetricInfo
 from wplus.core.tables import Table
 from wplus.core.video import Mp4Writer
@@ -216,11 +225,10 @@ def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path
 
 def draw_grid(store: InversionFolder, names: Sequence[str]) -> Path:
     """Draw grid.png: the first images, each target beside its inversion, four per row under their names."""
-    shown = names[:_MAX_ROWS]
-    groups = [shown[first : first + _IMAGES_PER_ROW] for first in range(0, len(shown), _IMAGES_PER_ROW)]
     kinds = {"targets": "target", "images": "inversion"}
-    rows = [[(store.image(kind, name), kinds[kind]) for name in group for kind in kinds] for group in groups]
-    return save_png(store.folder / "grid.png", captioned_rows(rows, [", ".join(group) for group in groups]))
+    return save_png(
+        store.folder / "grid.png", grouped_rows(names[:_MAX_ROWS], kinds, store.image, per_row=_IMAGES_PER_ROW)
+    )
 
 
 def plot_convergence(

@@ -93,8 +93,9 @@ class LatentSpace:
         return str(self) == str(other) or (self.keeps_images and self.reaches(other))
 
     def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """The shape of one code."""
-        raise NotImplementedError
+        """The shape of one code: a z or w, or one per layer; spaces of anything else override it."""
+        dim = generator.z_dim if self.is_before_mapping else generator.w_dim
+        return (generator.num_ws, dim) if self.of_layers else (dim,)
 
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """Codes -> ws (N, num_ws, w_dim), not truncated, differentiable."""
@@ -110,7 +111,10 @@ class LatentSpace:
 
     def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
         """One w (N, w_dim), or z (N, z_dim) in spaces before the mapping network, shared by all layers -> codes."""
-        return self.from_ws(vectors[:, None].expand(-1, generator.num_ws, -1), generator)
+        of_layers = vectors[:, None].repeat(1, generator.num_ws, 1)
+        if self.is_before_mapping:
+            return of_layers if self.of_layers else vectors
+        return self.from_ws(of_layers, generator)
 
     def scale(self, generator: GeneratorNetwork) -> Tensor | None:
         """Standard deviation of each number of a code under the prior, (*shape), which scales the steps of a search;

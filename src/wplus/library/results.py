@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from wplus.core.files import atomic_write, ensure_folder, write_json
+from wplus.core.images import pixels_of
 from wplus.core.metric_result import ARROWS, MetricResult
 from wplus.errors import UserError
 from wplus.evaluation.measure import in_words
@@ -49,8 +49,7 @@ class Interpolation:
     def images(self) -> Tensor:
         """The frames of the (first) path, uint8 (T, C, H, W)."""
         files = sorted(self._first.files["frames"].glob("frame_*.png"))
-        frames = [torch.from_numpy(np.array(Image.open(file))) for file in files]
-        return torch.stack([each[None] if each.ndim == 2 else each.permute(2, 0, 1) for each in frames])
+        return torch.stack([pixels_of(Image.open(file)) for file in files])
 
     @property
     def numbers(self) -> dict[str, dict[str, float]]:

@@ -5,12 +5,11 @@ All are functions of images (N, C, H, W) in [-1, 1].
 
 import io
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from wplus.core.images import to_float, to_pil, to_uint8
+from wplus.core.images import pixels_of, to_float, to_pil, to_uint8
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import rng
 from wplus.losses.image_pair import coloured
@@ -87,5 +86,4 @@ def _jpeg(image: Tensor, quality: int) -> Tensor:
     file = io.BytesIO()
     to_pil(image).save(file, format="JPEG", quality=quality, subsampling=0)
     with Image.open(file) as found:
-        pixels = np.array(found)
-    return to_float(torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1))
+        return to_float(pixels_of(found))

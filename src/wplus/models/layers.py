@@ -1,6 +1,7 @@
 """Layers of generators, discriminators and encoders: widths, equalised layers, minibatch standard deviation."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,17 @@ def leaky_relu(x: Tensor, clamp: float | None = None) -> Tensor:
     """
     y = ops.leaky_relu_(x, SLOPE)
     return y if clamp is None else y.clamp(-clamp, clamp)
+
+
+def outputs_at(layers: nn.Sequential, x: Tensor, places: Sequence[int]) -> list[Tensor]:
+    """Outputs of the layers numbered `places`, in order; later layers are not run."""
+    found = []
+    for number, layer in enumerate(layers[: max(places) + 1]):
+        # An in-place activation would overwrite the outputs taken and what the backward pass needs.
+        x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+        if number in places:
+            found.append(x)
+    return found
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:

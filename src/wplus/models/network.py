@@ -34,6 +34,11 @@ class Network(nn.Module):
     progressive: ClassVar[bool] = False  # grows during training (`wplus.models.progressive`)
     from_image: ClassVar[tuple[str, ...]] = ()  # submodules at the image end, and lists that are indexed from there
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of its weights and biases."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def canonical_names(self) -> dict[str, str]:
         """Submodules whose names do not identify their resolution -> names that do. All others have the same name in
         networks of the family at any resolution (`wplus.training.transfer`)."""

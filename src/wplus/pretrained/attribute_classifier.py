@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wplus.checkpoint import fingerprint, located
 from wplus.core.images import to_float
 from wplus.core.safetensors_file import SafetensorsFormat
-from wplus.errors import UserError, check_choice
+from wplus.errors import UserError, check_choice, reason
 from wplus.models.encoders.small import Normalise, maps_of, trunk
 from wplus.models.network import Network, assign, meta_init
 
@@ -190,5 +190,5 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeCl
         net = meta_init(AttributeNet, header["arguments"])
         assign(net, tensors)
     except RuntimeError as error:
-        raise ValueError(" ".join(str(error).split())[:300]) from error
+        raise ValueError(reason(error)) from error
     return AttributeClassifier(net, **{key: header[key] for key in ("factors", "attributes", "name", "trained")})

@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,17 +119,6 @@ def _class_of(name: str) -> type[Extractor] | None:
         return None
     nets = [item for item in items if isinstance(item, type) and issubclass(item, Extractor)]
     return next((net for net in nets if getattr(net, "name", None) == name and net.map_channels), None)
-
-
-def outputs_at(layers: nn.Sequential, images: Tensor, places: Sequence[int]) -> list[Tensor]:
-    """Outputs of the layers numbered `places`; later layers are not run."""
-    found, x = [], images
-    for number, layer in enumerate(layers[: max(places) + 1]):
-        # An in-place activation would overwrite the outputs taken and what the backward pass needs.
-        x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
-        if number in places:
-            found.append(x)
-    return found
 
 
 # --- preprocessing --------------------------------------------------------------------------------------------------

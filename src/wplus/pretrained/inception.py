@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.errors import UserError
+from wplus.errors import UserError, reason
 from wplus.pretrained.extractor import Extractor, in_colour, tensorflow_protocol
 from wplus.pretrained.weights import find_or_download, read, sha256_by_name
 
@@ -74,5 +74,4 @@ def _network(path: Path) -> nn.Module:
     try:
         return FeatureExtractorInceptionV3(InceptionFeatures.name, ["2048"], feature_extractor_weights_path=copy)
     except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"'{path}' holds the weights of another net: {reason}.") from error
+        raise UserError(f"'{path}' holds the weights of another net: {reason(error)}.") from error

@@ -8,7 +8,8 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms.functional import normalize
 
 from wplus.errors import UserError
-from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, PackageExtractor, in_colour, outputs_at, resized
+from wplus.models.layers import outputs_at
+from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, PackageExtractor, in_colour, resized
 from wplus.pretrained.weights import load_into, read_tensors
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.models.layers import outputs_at
+
 VGG_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels of each convolution
 
 # Names in the published files -> ours; like ours, their layers are numbered consecutively across slices.
@@ -55,12 +57,7 @@ class ShiftTolerantNet(nn.Module):
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) in [-1, 1], at least 32 px -> outputs (N, C_l, H_l, W_l) of the chosen ReLUs."""
-        x, maps = (images - self.shift) / self.scale, []
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            if index in self.ends:
-                maps.append(x)
-        return maps
+        return outputs_at(self.layers, (images - self.shift) / self.scale, self.ends)
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from torchvision.models import squeezenet1_1
 
 from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
-from wplus.pretrained.extractor import PackageExtractor, in_colour, outputs_at, resized
+from wplus.models.layers import outputs_at
+from wplus.pretrained.extractor import PackageExtractor, in_colour, resized
 from wplus.pretrained.weights import load_into
 
 BGR_MEAN = (103.939, 116.779, 123.68)  # of pixels in [0, 255], as for Caffe models

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 from torchvision.transforms.functional import normalize
 
+from wplus.models.layers import outputs_at
 from wplus.pretrained import extractor
 from wplus.pretrained.weights import find_or_download, load_into, read_tensors, sha256_by_name
 
@@ -46,7 +47,7 @@ class VGG16Features(extractor.Extractor):
     def maps(self, images: Tensor) -> list[Tensor]:
         """The last activation before each pooling, starting from the second pooling."""
         seen = normalize(images / 2 + 0.5, extractor.IMAGENET_MEAN, extractor.IMAGENET_STD)
-        return extractor.outputs_at(self.net.features, seen, (8, 15, 22, 29))
+        return outputs_at(self.net.features, seen, (8, 15, 22, 29))
 
 
 def _network(path: Path) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from wplus.core.files import at_home, sha256
-from wplus.errors import UserError
+from wplus.errors import UserError, reason
 
 DOWNLOAD_TIMEOUT_S = 20.0
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -81,8 +81,8 @@ def read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise UserError(f"'{path}' is damaged or not a file of weights alone: {reason}.") from error
+        said = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(f"'{path}' is damaged or not a file of weights alone: {said}.") from error
 
 
 def read_tensors(path: Path, *, entry: str = "") -> dict[str, torch.Tensor]:
@@ -100,8 +100,7 @@ def load_into(net: AnyModule, state: dict[str, torch.Tensor], path: Path) -> Any
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"'{path}' holds the weights of another net: {reason}.") from error
+        raise UserError(f"'{path}' holds the weights of another net: {reason(error)}.") from error
     return net.eval().requires_grad_(False)
 
 

@@ -3,10 +3,8 @@
 A block is sorted, filtered and drawn by the script, and shown as it is without scripts.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from wplus.core.metric_result import ARROWS, MetricInfo
@@ -178,7 +176,7 @@ def _test(test: Paired) -> dict[str, Any]:
 
 def _paired(run: PageRun, key: str, methods: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
     """The baseline of the table `<key>_paired` (`wplus.core.tables.PAIRED_CELLS`), and each method's differences."""
-    found = list(_paired_rows(run.folder, next(iter(run.result.get("files", {}).get(f"{key}_paired", ())), None)))
+    found = list(run.table_rows(f"{key}_paired"))
     compared = {row["method"] for row in found}
     baseline = next((method for method in methods if method not in compared), None) if found else None
     tests: dict[str, Any] = {}
@@ -188,12 +186,3 @@ def _paired(run: PageRun, key: str, methods: Sequence[str]) -> tuple[str | None,
             "num": row["num_items"],
         }  # fmt: skip
     return baseline, tests
-
-
-def _paired_rows(folder: Path, file: str | None) -> Iterator[dict[str, Any]]:
-    try:
-        content = json.loads((folder / file).read_text()) if file else {}
-    except (OSError, ValueError):
-        return
-    for row in content.get("rows", []):
-        yield dict(zip(content["columns"], row, strict=True))

@@ -1,7 +1,6 @@
 """Picture grids: a row per image, a column per run; videos and a training's pictures play in sync."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,13 +72,13 @@ def grids(part: Part, media: Media) -> list[Grid]:
 def _picture_tables(runs: Sequence[PageRun]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key, files in run.result.get("files", {}).items()
                          if files and files[0].endswith(".json"))  # fmt: skip
-    return [key for key in keys if any(_pictures(row) for run in runs for row in _rows(run, key))]
+    return [key for key in keys if any(_pictures(row) for run in runs for row in run.table_rows(key))]
 
 
 def _table_grid(key: str, part: Part, media: Media) -> Grid:
     """The grid of a picture table; a column that is the same in all runs (a target) is shown once, in front."""
     runs, score = part.runs, short(part.objective or "")
-    found = {run.label: {_title(row): row for row in _rows(run, key)} for run in runs}
+    found = {run.label: {_title(row): row for row in run.table_rows(key)} for run in runs}
     names = list(dict.fromkeys(name for rows in found.values() for name in rows))
     picture_columns = dict.fromkeys(c for rows in found.values() for row in rows.values() for c in _pictures(row))
     grid = Grid(short(key).replace("_", " "), [], [], left_out=max(0, len(names) - MAX_IMAGES))
@@ -95,16 +94,6 @@ def _table_grid(key: str, part: Part, media: Media) -> Grid:
             label = run.label if len(picture_columns) == 1 or len(runs) > 1 else column
             _add(grid, label, run.group, cells[run.label])
     return grid
-
-
-def _rows(run: PageRun, key: str) -> Iterator[dict[str, Any]]:
-    for file in run.result.get("files", {}).get(key, ()):
-        try:
-            content = json.loads((run.folder / file).read_text())
-        except (OSError, ValueError):
-            continue
-        for row in content.get("rows", []) if "columns" in content else ():
-            yield dict(zip(content["columns"], row, strict=True))
 
 
 def _pictures(row: Mapping[str, Any]) -> list[str]:

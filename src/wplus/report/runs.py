@@ -1,7 +1,7 @@
 """The runs of a page, grouped into parts by command (or stage of a sweep), and the jobs that were lost."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,13 @@ class PageRun:
     def rows(self) -> list[dict[str, Any]]:
         """The rows of records.jsonl."""
         return list(read_records(self.folder))
+
+    def table_rows(self, key: str) -> Iterator[dict[str, Any]]:
+        """Rows of the tables that it wrote as the file `key`, by column; none of those that cannot be read."""
+        for file in self.result.get("files", {}).get(key, ()):
+            content = read_json(self.folder / file)
+            for row in content.get("rows", ()) if "columns" in content else ():
+                yield dict(zip(content["columns"], row, strict=True))
 
     @property
     def inputs(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wplus.core.lock import lives
 from wplus.errors import UserError
 from wplus.sweeps.run_job import ASKING
 from wplus.sweeps.slots import SlurmOptions
@@ -142,7 +143,7 @@ def pending(allocations: Iterable[str], folder: Path) -> set[str]:
 def is_coming(state: JobState) -> bool:
     """Whether a job is running, or pending on this machine; a cluster starts dependent jobs itself."""
     is_local = state.allocation.startswith("local ") and state.state == "queued"
-    return state.state == "running" or (is_local and _lives(state.allocation.partition(" ")[2]))
+    return state.state == "running" or (is_local and _runs(state.allocation.partition(" ")[2]))
 
 
 def _is_pending(allocation: str, folder: Path, states: dict[str, str]) -> bool:
@@ -150,7 +151,7 @@ def _is_pending(allocation: str, folder: Path, states: dict[str, str]) -> bool:
     if any((folder / FOLDER / name).glob("*_result.pkl")):
         return False
     if cluster == "local":
-        return _lives(name)
+        return _runs(name)
     state = states.get(name, "UNKNOWN")
     if state == "UNKNOWN":
         place = folder / FOLDER / name
@@ -165,11 +166,5 @@ def _slurm_states(names: Sequence[str], folder: Path) -> dict[str, str]:
     return {name: job.state for name, job in zip(names, jobs, strict=True)}
 
 
-def _lives(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
+def _runs(pid: str) -> bool:
+    return pid.isdecimal() and lives(int(pid))

@@ -216,7 +216,8 @@ class SweepFolder:
 
 
 class _Numbers:
-    """Assigns each job its number within its stage: as in an earlier launch or, for new jobs, the next free one."""
+    """Assigns each job its number within its stage: as in an earlier launch; for a new job its place, on which launches
+    at the same time agree, or the next free number if that is taken."""
 
     def __init__(self, known: Iterator[Mapping[str, Any]]) -> None:
         self._known: dict[tuple[str, str, int], int] = {}
@@ -228,11 +229,12 @@ class _Numbers:
             self._next[stage] = int(text) + 1
         self._seen.clear()
 
-    def __call__(self, stage: str, point: Point, _: int) -> int:
+    def __call__(self, stage: str, point: Point, place: int) -> int:
         key = self._key(stage, point)
         if key not in self._known:
-            self._known[key] = self._next[stage]
-            self._next[stage] += 1
+            is_taken = any(number == place for (other, *_), number in self._known.items() if other == stage)
+            self._known[key] = self._next[stage] if is_taken else place
+            self._next[stage] = max(self._next[stage], self._known[key] + 1)
         return self._known[key]
 
     def _key(self, stage: str, point: Point) -> tuple[str, str, int]:

@@ -95,7 +95,7 @@ def build_autoencoder(
         reader, decoder, hparams=hparams, data=data, num_prior_images=num_prior_images, seed=seed
     )  # fmt: skip
     module.run_fingerprint.update(data=data.fingerprint, world_size=runtime.world_size)
-    num = sum(parameter.numel() for network in (reader, decoder) for parameter in network.parameters())
+    num = reader.num_parameters + decoder.num_parameters
     why = f"{type(reader).__name__} and {type(decoder).__name__}"
     return module, {**resolved, "code_dim": (decoder.code_dim, "of the model"), "num_parameters": (num, why)}
 

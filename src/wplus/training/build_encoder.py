@@ -157,9 +157,11 @@ def _check_images(images: ImageSet, generator: GeneratorNetwork) -> None:
 def _numbers(module: EncoderModule) -> Resolved:
     """Return the values derived from generator and hparams, each with its reason."""
     encoder, hparams = module.encoder, module.hp
-    num = sum(p.numel() for p in encoder.parameters())
     numbers: Resolved = {
-        "encoder_parameters": (num, f"{type(encoder).__name__} for {encoder.num_ws} codes of {encoder.w_dim} numbers"),
+        "encoder_parameters": (
+            encoder.num_parameters,
+            f"{type(encoder).__name__} for {encoder.num_ws} codes of {encoder.w_dim} numbers",
+        ),
         "input_px": (encoder.input_size, "the encoder's input size"),
         "loss_px": (min(hparams.loss_px, module.generator.resolution), "size at which images are compared"),
     }

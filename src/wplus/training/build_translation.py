@@ -13,7 +13,6 @@ from wplus.core.runtime import Runtime
 from wplus.data.domains import DomainBatches, TwoDomains, require_domains
 from wplus.errors import UserError
 from wplus.losses.adversarial import compares
-from wplus.models.network import Network
 from wplus.models.translation.unet import UNet
 from wplus.training.build import Builder, Training, check_divides, set_precision
 from wplus.training.hparams import Resolved
@@ -191,11 +190,5 @@ def _rehearse(module: TranslationModule, images: TwoDomains) -> None:
 
 
 def _counted(module: TranslationModule) -> Resolved:
-    def num(network: Network) -> int:
-        return sum(parameter.numel() for parameter in network.parameters())
-
-    generator, discriminator = module.generator, module.discriminator
-    return {
-        "generator_parameters": (num(generator), type(generator).__name__),
-        "discriminator_parameters": (num(discriminator), type(discriminator).__name__),
-    }
+    networks = {"generator": module.generator, "discriminator": module.discriminator}
+    return {f"{role}_parameters": (net.num_parameters, type(net).__name__) for role, net in networks.items()}

@@ -8,6 +8,7 @@ import torch
 from wplus.models.encoders import ir_se
 from wplus.models.encoders.e4e import Encoder4Editing, GradualStyleEncoder, WEncoder
 from wplus.models.encoders.small import SmallEncoder
+from wplus.models.layers import outputs_at
 
 RESTYLE = partial(Encoder4Editing, maps="last", is_iterative=True)
 
@@ -29,7 +30,7 @@ def test_numbers_of_parameters(kind, size, millions):
 def test_the_taps_end_the_stages_of_strides_4_8_and_16(depth, num_units):
     with torch.device("meta"):
         units = ir_se.body(depth)
-        outputs = ir_se.tapped(units, torch.zeros(1, 64, 64, 64), tuple(range(len(units))))
+        outputs = outputs_at(units, torch.zeros(1, 64, 64, 64), tuple(range(len(units))))
     taps = ir_se.taps(depth)
     assert len(units) == num_units == taps[2] + 1
     assert [tuple(outputs[tap].shape[1:]) for tap in taps] == [(128, 16, 16), (256, 8, 8), (512, 4, 4)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.progress import silent
-from wplus.core.stats import Mean, jackknife_interval
+from wplus.core.stats import Mean, jackknife_interval, percentile_interval
 from wplus.evaluation.feature_pass import Progress
 from wplus.evaluation.frechet import FeatureStatistics
 from wplus.evaluation.pairwise import BLOCK, InBalls, KernelSums, NeighbourSquares, PairPass
@@ -182,7 +182,8 @@ def realism(frames: Mapping[str, Tensor], real: RealFeatures, *, weights: np.nda
     def add(number: PathNumber, value: Mean, draws: np.ndarray | None = None) -> None:
         found.numbers[number.name], found.values[number.name] = number, value
         if draws is not None:
-            found.values[number.name], found.draws[number.name] = replace(value, interval=interval(draws)), draws
+            found.values[number.name] = replace(value, interval=percentile_interval(draws))
+            found.draws[number.name] = draws
 
     kernels = {place: PairKernel(features, real) for place, features in frames.items()}
     points = {place: float(kernel.distance(np.ones((1, weights.shape[1])))[0]) for place, kernel in kernels.items()}
@@ -204,9 +205,3 @@ def _named(number: PathNumber, extractor: str, place: str) -> PathNumber:
     where = PLACES.get(place) or "from t = 0.{} to 0.{}".format(*(part.rstrip("0") for part in place.split("_")))
     name, label = f"{number.name}_{extractor}_{place}", f"{number.name}_{place}"
     return replace(number, name=name, label=label, meaning=number.meaning.format(where=where))
-
-
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of resampled values."""
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from wplus.core.paired import Paired, paired_tests
-from wplus.core.stats import Mean, bootstrap_interval, kept_mean, proportion_interval
+from wplus.core.stats import Mean, bootstrap_interval, kept_mean, percentile_interval, proportion_interval
 from wplus.errors import UserError
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
-from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
+from wplus.evaluation.interpolation.realism import RealFeatures, Realism, realism, resamples
 from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE, PairResult
 from wplus.interpolation.path_metrics.frames import ENDPOINT_MISS, fidelity
 from wplus.interpolation.trajectory import PathMetric, PathNumber
@@ -200,10 +200,11 @@ def _sets(results: Mapping[str, PairResult], methods: Sequence[str], *, real: Re
 
 def _differences(method: Realism, baseline: Realism) -> dict[str, Mean]:
     """Method minus baseline, with the same resampled pairs for both."""
-    return {
-        name: Mean(method.values[name].value - baseline.values[name].value, interval(draws - baseline.draws[name]))
-        for name, draws in method.draws.items()
-    }
+    found = {}
+    for name, draws in method.draws.items():
+        value = method.values[name].value - baseline.values[name].value
+        found[name] = Mean(value, percentile_interval(draws - baseline.draws[name]))
+    return found
 
 
 def _mean_curves(curves: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, np.ndarray]:

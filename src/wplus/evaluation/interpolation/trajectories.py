@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.batching import in_batches
-from wplus.core.images import to_uint8
+from wplus.core.images import captioned_rows, save_png, to_uint8
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.evaluation.interpolation.pairs import Endpoints, source_space
@@ -24,7 +24,7 @@ from wplus.interpolation.path import Curve, LatentPath, PathContext, check_path,
 from wplus.interpolation.path_metrics.cost import Cost, measured
 from wplus.interpolation.trajectory import MetricTools, PathMetric, PathNumber, Trajectory, cross_dissolve, measure
 from wplus.interpolation.transitions import trajectory_between
-from wplus.interpolation.video import save_rows, shown_columns
+from wplus.interpolation.video import shown_columns
 from wplus.inversion.task import describe
 from wplus.latents.space import Space, space_named, spaces
 from wplus.pretrained.extractor import Extractor
@@ -205,7 +205,8 @@ def draw(path: Path, trajectories: Mapping[str, Trajectory], scores: Mapping[str
     for each in trajectories.values():
         columns = shown_columns(len(each.t), 9)
         rows.append([(each.images[column].float().cpu(), f"{float(each.t[column]):.2f}") for column in columns])
-    save_rows(path, rows, ["real images", *(f"{name}: {in_words(row)}" for name, row in scores.items())], min_px=96)
+    titles = ["real images", *(f"{name}: {in_words(row)}" for name, row in scores.items())]
+    save_png(path, captioned_rows(rows, titles, min_px=96))
 
 
 def in_words(row: Mapping[PathNumber, float]) -> str:

@@ -1,13 +1,13 @@
 """Cost of computing a path: time and memory taken by a block of code."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from wplus.core.memory import peak_memory
+from wplus.core.runtime import now
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 SECONDS = PathNumber(name="seconds", by_net=False, unit="s", direction="lower", format=".2f", meaning=(
@@ -40,16 +40,9 @@ def measured(device: torch.device) -> Iterator[Cost]:
     Blocks may be nested; the cost of an inner block also counts towards the outer ones.
     """
     cost = Cost()
-    _synchronize(device)
+    start = now(device)
     with peak_memory(device) as memory:
-        start = time.perf_counter()
         yield cost
-        _synchronize(device)
-        cost.seconds = time.perf_counter() - start
+        cost.seconds = now(device) - start
     if memory.held is not None and memory.most is not None:
         cost.memory_mib = max(memory.most - memory.held, 0.0)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

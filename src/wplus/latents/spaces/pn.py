@@ -19,10 +19,6 @@ class PN(LatentSpace):
     name = "pn"
     is_white = True
 
-    def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """(w_dim,)."""
-        return (generator.w_dim,)
-
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """w = LeakyReLU_0.2(p), the same in every layer."""
         return _prior(generator, codes).from_coordinates(codes)[:, None].expand(-1, generator.num_ws, -1)
@@ -41,10 +37,6 @@ class PNPlus(PN):
 
     name = "pn+"
     of_layers = True
-
-    def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """(num_ws, w_dim)."""
-        return (generator.num_ws, generator.w_dim)
 
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """w = LeakyReLU_0.2(p), layer by layer."""

@@ -16,17 +16,9 @@ class Z(LatentSpace):
         """Only from Z: the mapping network cannot be inverted."""
         return isinstance(other, Z)
 
-    def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """(z_dim,)."""
-        return (generator.z_dim,)
-
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """Apply the mapping network."""
         return generator.mapping(codes, labels)
-
-    def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """The vectors themselves."""
-        return vectors
 
 
 class ZPlus(LatentSpace):
@@ -40,15 +32,7 @@ class ZPlus(LatentSpace):
         """Only from spaces before the mapping network; a z is repeated for every layer."""
         return other.is_before_mapping
 
-    def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
-        """(num_ws, z_dim)."""
-        return (generator.num_ws, generator.z_dim)
-
     def to_ws(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """Map all layers of all codes in one pass of the mapping network."""
         repeated = None if labels is None else labels.repeat_interleave(generator.num_ws, dim=0)
         return generator.mapping(codes.flatten(0, 1), repeated)[:, 0].unflatten(0, codes.shape[:2])
-
-    def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """z (N, z_dim), repeated for every layer."""
-        return vectors[:, None].repeat(1, generator.num_ws, 1)

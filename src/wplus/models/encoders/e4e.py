@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wplus.errors import check_choice
 from wplus.models.encoders import ir_se
 from wplus.models.encoders.base import Encoder, with_deltas
-from wplus.models.layers import SLOPE, EqualizedLinear
+from wplus.models.layers import SLOPE, EqualizedLinear, outputs_at
 from wplus.models.network import Network
 
 # Styles before the first of these read the coarse map, those before the second the middle one, for every num_ws.
@@ -71,7 +71,7 @@ class PyramidEncoder(Encoder):
 
     def head_outputs(self, x: Tensor, num: int) -> list[Tensor]:
         """Outputs (N, w_dim) of the first `num` heads; other heads, and maps only they need, are not computed."""
-        fine, middle, coarse = ir_se.tapped(self.body, self.input_layer(x), self.taps)
+        fine, middle, coarse = outputs_at(self.body, self.input_layer(x), self.taps)
         levels = [coarse]
         if self.maps == "pyramid" and num > COARSE_END:
             levels.append(upsampled(levels[-1], like=middle) + self.latlayer1(middle))

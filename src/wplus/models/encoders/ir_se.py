@@ -79,13 +79,3 @@ def taps(depth: int = 50) -> tuple[int, int, int]:
     """Indices of the units that end the stages of strides 4, 8 and 16: (6, 20, 23) at depth 50."""
     ends = [end - 1 for end in accumulate(UNITS[depth])]
     return ends[1], ends[2], ends[3]
-
-
-def tapped(units: nn.Sequential, x: Tensor, indices: tuple[int, ...]) -> list[Tensor]:
-    """Outputs of the units with these indices, in order, for the stem's output x."""
-    outputs = []
-    for index, unit in enumerate(units):
-        x = unit(x)
-        if index in indices:
-            outputs.append(x)
-    return outputs
