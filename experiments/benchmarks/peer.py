@@ -91,5 +91,7 @@ def imported(path: Path, networks: str) -> list[ModuleType]:
         return [importlib.import_module(f"training.{name}") for name in (networks, "loss")]
     finally:
         sys.path.remove(str(path.resolve()))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "training"]:
+            del sys.modules[name]
         if ours is not None:
             sys.modules["training"] = ours
