@@ -1,6 +1,7 @@
 """The sweeps of convergence: every run composes, has a descriptive name, and trains."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from PIL import Image
 
 import wplus
 from experiments.studies.convergence import curves
+from wplus.commands.sweep import sweep
 from wplus.config import CONFIG_FOLDER, composed
+from wplus.sweeps.sizes import sized
 from wplus.sweeps.spec import read_spec, value_text
 from wplus.training.hparams import explain_config
 from wplus.training.validate import check_options
 
 SPEC = read_spec(CONFIG_FOLDER / "sweep" / "convergence.yaml")
 TRAIN = SPEC.stages[0]
+R3GAN = sized(SPEC, "r3gan")[0].stages[0]
 TAUGHT = read_spec(CONFIG_FOLDER / "sweep" / "taught.yaml")
 
 
@@ -59,7 +63,7 @@ def test_time_of_the_baseline_is_known_only_if_it_got_so_far(tmp_path):
 def test_methods_have_names_of_their_own():
     names = [curves.name_of(point) for point in TRAIN.points]
     assert names == [curves.BASELINE, *names[1:]]
-    assert set(names) == set(curves.TITLES.values())
+    assert {*names, *(curves.name_of(point) for point in R3GAN.points)} == set(curves.TITLES.values())
     assert curves.name_of({"discriminator": "aided", "discriminator.heads.weight": 2.0}) == "aided, weight 2.0"
 
 
@@ -67,13 +71,24 @@ def overrides(point: dict) -> list[str]:
     return [*TRAIN.overrides, *(f"{key}={value_text(value)}" for key, value in point.items())]
 
 
-@pytest.mark.parametrize("number", range(len(TRAIN.points)))
-def test_every_method_composes_and_lasts_by_the_minute(number):
-    config = composed("train", overrides({**TRAIN.points[number], "seed": 1}))
+def test_the_finals_share_the_first_seed(capsys, monkeypatch, tmp_path):
+    """They would not if the methods differed by a preset, which then counts in the folder of every run."""
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for size in ("full", "finals"):
+        assert sweep(["run", "convergence", f"size={size}", "--dry"]) == 0
+        found.append(set(re.findall(r"runs/cats32-\w+", capsys.readouterr().out)))
+    assert [len(each) for each in found] == [6, 9]
+    assert len(found[0] & found[1]) == 3
+
+
+@pytest.mark.parametrize("point", [*TRAIN.points, *R3GAN.points], ids=curves.name_of)
+def test_every_method_composes_and_lasts_by_the_minute(point):
+    config = composed("train", overrides({**point, "seed": 1}))
     assert config["schedule"]["kimg"] is None
     assert config["schedule"]["minutes"] == 12
     numbers = explain_config(config)
-    assert numbers["batch_size"][0] == TRAIN.points[number].get("training.hparams.batch_size", 32)
+    assert numbers["batch_size"][0] == point.get("training.hparams.batch_size", 32)
     chosen = config.get("discriminator")
     assert (numbers["gamma"][0] == 0) == (chosen is not None and "loss" in chosen)
     for role in ("generator", "discriminator"):

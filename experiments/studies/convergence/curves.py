@@ -1,6 +1,6 @@
 """Draw the curves of the study over minutes of training, and print what each method has reached at some of them.
 
-    python -m experiments.studies.convergence.curves runs/sweeps/convergence runs/sweeps/finals
+    python -m experiments.studies.convergence.curves runs/sweeps/convergence runs/sweeps/r3gan runs/sweeps/finals
 
 Machines differ threefold, so the tables are also in multiples of the time in which StyleGAN2 alone sees 10,000 images
 in the same sweep, and in thousands of images. Measurements of a run are connected linearly. A method's row has the mean
@@ -57,9 +57,11 @@ def main() -> None:
     options = parser.parse_args()
     runs = trained(options.folders)
     unit = minutes_of_unit(runs.get(BASELINE, ()))
-    print(f"StyleGAN2 alone sees {UNIT_KIMG:g},000 images in {unit:.2f} minutes.\n")
+    is_known = not np.isnan(unit)
+    print(f"{BASELINE} sees {UNIT_KIMG:g},000 images in {unit:.2f} minutes.\n" if is_known else "")
+    axes = {axis: moments for axis, moments in MOMENTS.items() if is_known or not axis.startswith("times")}
     for number, (title, form) in NUMBERS.items():
-        for axis, moments in MOMENTS.items():
+        for axis, moments in axes.items():
             found = {name: [on_axis(folder, number, axis, unit) for folder in each] for name, each in runs.items()}
             print(f"## {title}, after {axis}\n\n{table(found, moments, form)}\n")
     print(drawn(runs, options.output))
